@@ -1,0 +1,200 @@
+//! The endpoints: pure functions from a request and a root of the state to an outcome. They never wait and never
+//! write; what they need done, the outcome asks for.
+
+pub mod acl;
+pub mod agent;
+pub mod auth;
+pub mod event;
+pub mod identity;
+pub mod keyring;
+pub mod node;
+pub mod outcome;
+pub mod status;
+pub mod to_node;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::base::time::WallTime;
+use crate::state::State;
+
+use self::outcome::{Finish, Outcome, Resolved};
+
+/// How a method is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Answered by whoever was asked, without a region or a leader (Status.Ping, Region.List).
+    Local,
+    /// As a read, with the server's own region when none is named (Status.Leader, Status.Peers).
+    LocalRegion,
+    /// By the leader, or by any server when AllowStale is set.
+    Read,
+    /// By the leader.
+    Write,
+    /// By any server of the region, as a stale read always is (calls toward a node).
+    AnyServer,
+}
+
+/// Where a handler runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weight {
+    /// On the event loop: microseconds, whatever the state holds.
+    Light,
+    /// On the handler pool: it may read much.
+    Heavy,
+}
+
+/// A method that can be called.
+#[derive(Debug)]
+pub struct Method {
+    /// `Service.Method`.
+    pub name: &'static str,
+    /// How it is served.
+    pub access: Access,
+    /// Where it runs.
+    pub weight: Weight,
+    /// Whether its success starts or renews a heartbeat, so that [`Ctx::heartbeat_ttl`] is drawn for it.
+    pub heartbeat: bool,
+    /// What runs.
+    pub run: fn(&Request<'_>, &State, &Ctx) -> Outcome,
+}
+
+/// A streaming method.
+#[derive(Debug)]
+pub struct StreamingMethod {
+    /// `Service.Method`.
+    pub name: &'static str,
+    /// What runs once the argument is there.
+    pub run: fn(&Request<'_>, &State, &Ctx) -> outcome::StreamOutcome,
+}
+
+/// Why a name is no method; the text is net/rpc's own (R1.47).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownMethod(pub String);
+
+/// Finds a method.
+///
+/// # Errors
+/// `rpc: can't find service X`, `rpc: can't find method X` or `rpc: service/method request ill-formed: X`, with the
+/// whole name as X.
+pub fn method(name: &str) -> Result<&'static Method, UnknownMethod> {
+    let _ = name;
+    todo!("api helper")
+}
+
+/// Finds a streaming method.
+///
+/// # Errors
+/// `Unknown rpc method: "X"`.
+pub fn streaming_method(name: &str) -> Result<&'static StreamingMethod, UnknownMethod> {
+    let _ = name;
+    todo!("api helper")
+}
+
+/// Goes on with a write once its proposal was applied, to make the reply. `state` holds the write.
+pub fn finish(finish: &Finish, resolved: &Resolved, state: &State, ctx: &Ctx) -> Outcome {
+    let _ = (finish, resolved, state, ctx);
+    todo!("api helper")
+}
+
+/// A request, as a handler sees it.
+#[derive(Clone, Debug)]
+pub struct Request<'a> {
+    /// The method's name.
+    pub method: &'a str,
+    /// The body: one msgpack value.
+    pub body: &'a [u8],
+    /// Where the body began on its stream, for positions in decode errors.
+    pub base: u64,
+    /// Who sent it.
+    pub caller: &'a Caller,
+    /// True when a parked query is run for the last time: it must answer, not park.
+    pub last_run: bool,
+}
+
+/// What is known of the connection that a request came by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// The other end.
+    pub peer: SocketAddr,
+    /// Names in the verified client certificate (common name and DNS names), when there is one.
+    pub tls_names: Option<Arc<[String]>>,
+    /// The node whose SecretID was shown on this connection.
+    pub proven_node: Option<Arc<str>>,
+}
+
+/// Another server of this region, as agents are told of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerEntry {
+    /// Name without the region.
+    pub name: String,
+    /// The id, a UUID.
+    pub id: String,
+    /// `ip:port` that agents and servers dial.
+    pub rpc_addr: String,
+    /// Its datacenter.
+    pub datacenter: String,
+    /// Whether it has a vote.
+    pub voter: bool,
+}
+
+/// What handlers know beside the state. Read-only, the same for every request of a turn but for the last fields.
+#[derive(Clone, Debug)]
+pub struct Ctx {
+    /// What does not change while the server runs.
+    pub server: Arc<ServerFacts>,
+    /// Who leads, `ip:port`; empty when unknown.
+    pub leader_rpc_addr: Arc<str>,
+    /// Whether this server leads and is ready for consistent reads.
+    pub is_leader: bool,
+    /// Raft's last term, index and applied index, for Status.RaftStats.
+    pub raft: RaftFacts,
+    /// All servers of this region, this one included.
+    pub servers: Arc<[ServerEntry]>,
+    /// Time since the leader was heard; zero on the leader, [`Duration::MAX`] when never.
+    pub last_contact: Duration,
+    /// Whether a leader is known.
+    pub known_leader: bool,
+    /// The calendar, read once for this request.
+    pub wall: WallTime,
+    /// What to tell an agent as its HeartbeatTTL, drawn for this request.
+    pub heartbeat_ttl: Duration,
+    /// Chance for ids made in this request.
+    pub seed: u64,
+    /// Signs node identities, once there is a key.
+    pub signer: Option<Arc<identity::Signer>>,
+    /// Which connections lead to a node: set by the server for Status.HasNodeConn, when the node has one.
+    /// Seconds and nanoseconds since the Unix epoch of the newest.
+    pub node_conn_established: Option<WallTime>,
+}
+
+/// What a raft replica says of itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RaftFacts {
+    /// The last term.
+    pub last_term: u64,
+    /// The last index in the log.
+    pub last_index: u64,
+}
+
+/// What does not change while a server runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerFacts {
+    /// Name without the region.
+    pub name: String,
+    /// A UUID.
+    pub id: String,
+    /// The region.
+    pub region: String,
+    /// The datacenter.
+    pub datacenter: String,
+    /// All known regions, sorted.
+    pub regions: Vec<String>,
+    /// What this server is reached at, `ip:port`.
+    pub rpc_addr: String,
+    /// Servers that the cluster was started with.
+    pub bootstrap_expect: u64,
+    /// Whether certificates' names are to be checked (TLS and `tls.verify_server_hostname`).
+    pub verify_tls_names: bool,
+}

@@ -1,0 +1,183 @@
+//! What a handler asks for: an answer, a wait, a write, a call to a node, or a stream.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::base::id::Index;
+use crate::state::ApplyResult;
+use crate::state::watch::WatchKey;
+use crate::wire::entry::Command;
+
+/// What a handler wants done with its request.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// Answer.
+    Reply(Reply),
+    /// Nothing newer than what the caller has seen: wait for one of these, then run again.
+    Park(Park),
+    /// Write, then go on with [`super::finish`].
+    Propose {
+        /// What to write.
+        command: Command,
+        /// How to go on.
+        finish: Finish,
+    },
+    /// Pass the request on to a node over the connection it dialled; its answer is the answer.
+    ToNode(ToNode),
+}
+
+/// An answer.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Reply {
+    /// The body, one msgpack value, or the text of an error.
+    pub result: ReplyResult,
+    /// What is to happen beside it, in order, before the answer is sent.
+    pub effects: Vec<Effect>,
+}
+
+/// A body, or the text of an error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReplyResult {
+    /// The body, shared so that equal parked queries can be answered with one.
+    Body(Arc<[u8]>),
+    /// The error of the method; the stream stays usable.
+    Error(String),
+    /// The arguments could not be read: the error is sent, then the stream is closed (transport notes, 4.2).
+    BadArguments(String),
+}
+
+impl Default for ReplyResult {
+    fn default() -> Self {
+        ReplyResult::Body(Arc::from(crate::wire::rpc::EMPTY_BODY))
+    }
+}
+
+/// What the server does beside an answer.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// The caller showed this node's SecretID (only when the request was not forwarded).
+    ProveNode(Arc<str>),
+    /// This connection leads to the node (only when the request was not forwarded).
+    BindNode(Arc<str>),
+    /// The node was heard: its timer is set to the TTL it was told ([`super::Ctx::heartbeat_ttl`]) plus grace.
+    ResetHeartbeat(Arc<str>),
+    /// The node is gone: its timer is dropped.
+    ClearHeartbeat(Arc<str>),
+    /// A write that follows from this one and that nobody waits for.
+    Propose(Command),
+}
+
+/// A wait for a change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Park {
+    /// Wake on any of these.
+    pub keys: Vec<WatchKey>,
+    /// How long the caller will wait; zero or less for the default. Not clamped, no jitter.
+    pub max_query_time: Duration,
+}
+
+/// How to go on after a write. Holds what the reply needs of the request, not the request.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Finish {
+    /// Nobody waits for it.
+    Nothing,
+    /// Node.Register.
+    NodeRegister {
+        /// The node.
+        node_id: Arc<str>,
+        /// Whether the request came straight from the agent.
+        direct: bool,
+        /// Whether an identity is to be signed.
+        sign: bool,
+    },
+    /// Node.UpdateStatus.
+    NodeUpdateStatus {
+        /// The node.
+        node_id: Arc<str>,
+        /// Whether the request came straight from the agent.
+        direct: bool,
+        /// Whether an identity is to be signed.
+        sign: bool,
+    },
+    /// Node.Deregister and Node.BatchDeregister.
+    NodeDeregister {
+        /// The nodes.
+        node_ids: Vec<Arc<str>>,
+    },
+    /// Node.UpdateDrain.
+    NodeUpdateDrain {
+        /// The node.
+        node_id: Arc<str>,
+    },
+    /// Node.UpdateEligibility.
+    NodeUpdateEligibility,
+    /// A reply that holds the index only (WriteMeta).
+    WriteMeta,
+}
+
+/// What became of a write.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Resolved {
+    /// The index of its entry.
+    pub index: Index,
+    /// What the state answered.
+    pub result: ApplyResult,
+}
+
+/// A call for a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ToNode {
+    /// Which node.
+    pub node_id: Arc<str>,
+    /// The method's name on the node.
+    pub method: String,
+    /// The body to send.
+    pub body: Arc<[u8]>,
+    /// The error when no server has a connection to the node (`No path to node`, coded where the method says so).
+    pub no_path: String,
+}
+
+/// What a streaming handler wants.
+#[derive(Clone, Debug, PartialEq)]
+pub enum StreamOutcome {
+    /// Send one message with an error and close. The bytes are the whole message.
+    Refuse(Vec<u8>),
+    /// Event.Stream.
+    Events(EventFilter),
+    /// Agent.Monitor of this server.
+    Monitor(MonitorOptions),
+    /// Bridge to a node: open a streaming stream there with this method, send the argument, then pass bytes both ways.
+    ToNode(ToNode),
+}
+
+/// Which events a subscriber wants.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EventFilter {
+    /// Topic and keys; `*` stands for any of either.
+    pub topics: Vec<(String, Vec<String>)>,
+    /// The namespace, or `*`.
+    pub namespace: String,
+    /// Begin at this index; 0 with the oldest still held, below 0 with the next to come.
+    pub index: i64,
+}
+
+impl EventFilter {
+    /// Whether an event is wanted.
+    pub fn matches(&self, event: &crate::state::events::Event) -> bool {
+        let _ = event;
+        todo!("api helper")
+    }
+}
+
+/// How log lines are wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MonitorOptions {
+    /// The least severe level that is sent.
+    pub level: log::Level,
+    /// Lines as JSON objects.
+    pub json: bool,
+    /// Lines as they are, not in frames.
+    pub plain: bool,
+    /// With file and line.
+    pub location: bool,
+}

@@ -1,0 +1,252 @@
+//! Points in time and their text form.
+//!
+//! [`Instant`] is monotonic and belongs to one process; [`WallTime`] is the calendar. They are two types so that
+//! the two cannot be mixed. Neither is ever read here: the edge reads a clock once for each event and hands the
+//! value in. (Model: smoltcp `time.rs`.)
+
+use std::fmt;
+use std::ops::{Add, AddAssign, Sub};
+use std::time::Duration;
+
+/// A monotonic point in time, nanoseconds since the process (or the simulated world) began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Instant(u64);
+
+impl Instant {
+    /// The beginning.
+    pub const ZERO: Instant = Instant(0);
+
+    /// From nanoseconds since the beginning.
+    pub const fn from_nanos(nanos: u64) -> Instant {
+        Instant(nanos)
+    }
+
+    /// Nanoseconds since the beginning.
+    pub const fn as_nanos(self) -> u64 {
+        self.0
+    }
+
+    /// How much later `self` is than `earlier`; zero when it is not later.
+    pub fn since(self, earlier: Instant) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl Add<Duration> for Instant {
+    type Output = Instant;
+
+    /// Saturates at the end of time (584 years).
+    fn add(self, rhs: Duration) -> Instant {
+        let nanos = u64::try_from(rhs.as_nanos()).unwrap_or(u64::MAX);
+        Instant(self.0.saturating_add(nanos))
+    }
+}
+
+impl AddAssign<Duration> for Instant {
+    fn add_assign(&mut self, rhs: Duration) {
+        *self = *self + rhs;
+    }
+}
+
+impl Sub<Instant> for Instant {
+    type Output = Duration;
+
+    /// Saturates at zero.
+    fn sub(self, rhs: Instant) -> Duration {
+        self.since(rhs)
+    }
+}
+
+impl fmt::Display for Instant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{:03}s", self.0 / 1_000_000_000, self.0 / 1_000_000 % 1000)
+    }
+}
+
+/// A calendar time: nanoseconds since the Unix epoch, UTC.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WallTime(i64);
+
+impl WallTime {
+    /// From nanoseconds since the Unix epoch.
+    pub const fn from_unix_nanos(nanos: i64) -> WallTime {
+        WallTime(nanos)
+    }
+
+    /// Nanoseconds since the Unix epoch.
+    pub const fn unix_nanos(self) -> i64 {
+        self.0
+    }
+
+    /// Whole seconds since the Unix epoch, rounded down.
+    pub const fn unix_seconds(self) -> i64 {
+        self.0.div_euclid(1_000_000_000)
+    }
+
+    /// The nanoseconds within the second, 0 to 999,999,999.
+    pub const fn subsec_nanos(self) -> u32 {
+        self.0.rem_euclid(1_000_000_000) as u32
+    }
+
+    /// RFC 3339 in UTC with as many fractional digits as are needed, as Go's `RFC3339Nano` prints it.
+    pub fn rfc3339(self) -> String {
+        format_rfc3339(self.unix_seconds(), self.subsec_nanos())
+    }
+}
+
+/// RFC 3339 in UTC for `seconds` since the Unix epoch (any year from 1 on) and nanoseconds within the second.
+pub fn format_rfc3339(seconds: i64, nanos: u32) -> String {
+    let days = seconds.div_euclid(86_400);
+    let rest = seconds.rem_euclid(86_400);
+    let (year, month, day) = civil_from_days(days);
+    let mut text = format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}", rest / 3600, rest / 60 % 60, rest % 60);
+    if nanos != 0 {
+        let digits = format!("{nanos:09}");
+        text.push('.');
+        text.push_str(digits.trim_end_matches('0'));
+    }
+    text.push('Z');
+    text
+}
+
+/// Year, month and day of the proleptic Gregorian calendar for a count of days since 1970-01-01.
+fn civil_from_days(days: i64) -> (i64, u32, u32) {
+    // Eras of 400 years that begin on the first of March, so that the leap day is the last of its year.
+    let shifted = days + 719_468;
+    let era = shifted.div_euclid(146_097);
+    let day_of_era = shifted.rem_euclid(146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = (day_of_year - (153 * month_from_march + 2) / 5 + 1) as u32;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 } as u32;
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    (year, month, day)
+}
+
+/// Where the edge gets its time from; pure rooms take `now` as an argument instead.
+pub trait Clock {
+    /// The monotonic time.
+    fn now(&self) -> Instant;
+    /// The calendar time.
+    fn wall(&self) -> WallTime;
+}
+
+/// Reads a duration as operators write it: numbers with a unit (`h`, `m`, `s`, `ms`, `us`, `ns`), one after
+/// another, the numbers with or without a fraction: `"5s"`, `"1m30s"`, `"1.5s"`. A bare `"0"` is zero.
+///
+/// # Errors
+/// A sentence that says what is wrong with the text.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let wrong = |why: &str| format!("{text:?} is not a duration: {why}, write for example \"5s\" or \"1m30s\"");
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
+    if text.is_empty() {
+        return Err(wrong("it is empty"));
+    }
+    let mut rest = text;
+    let mut total_nanos: f64 = 0.0;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
+        let number: f64 = rest[..digits].parse().map_err(|_| wrong("a number is missing"))?;
+        rest = &rest[digits..];
+        let unit_len = rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len());
+        let scale = match &rest[..unit_len] {
+            "h" => 3.6e12,
+            "m" => 6e10,
+            "s" => 1e9,
+            "ms" => 1e6,
+            "us" | "µs" => 1e3,
+            "ns" => 1.0,
+            "" => return Err(wrong("a unit is missing")),
+            _ => return Err(wrong("the unit is unknown")),
+        };
+        total_nanos += number * scale;
+        rest = &rest[unit_len..];
+    }
+    if !total_nanos.is_finite() || total_nanos > 9.2e18 {
+        return Err(wrong("it is too long"));
+    }
+    Ok(Duration::from_nanos(total_nanos.round() as u64))
+}
+
+/// The shortest text that [`parse_duration`] reads back to the same value, in Go's style (`"1m30s"`, `"1.5s"`).
+pub fn format_duration(duration: Duration) -> String {
+    let nanos = duration.as_nanos();
+    if nanos == 0 {
+        return "0s".to_owned();
+    }
+    let fraction = |whole_nanos: u128, unit: u128, name: &str| {
+        let mut text = format!("{}", whole_nanos / unit);
+        let rest = whole_nanos % unit;
+        if rest != 0 {
+            let width = unit.ilog10() as usize;
+            let digits = format!("{rest:0width$}");
+            text.push('.');
+            text.push_str(digits.trim_end_matches('0'));
+        }
+        text + name
+    };
+    match nanos {
+        0..1_000 => format!("{nanos}ns"),
+        1_000..1_000_000 => fraction(nanos, 1_000, "us"),
+        1_000_000..1_000_000_000 => fraction(nanos, 1_000_000, "ms"),
+        _ => {
+            let hours = nanos / 3_600_000_000_000;
+            let minutes = nanos / 60_000_000_000 % 60;
+            let seconds = nanos % 60_000_000_000;
+            let mut text = String::new();
+            if hours > 0 {
+                text += &format!("{hours}h");
+            }
+            if minutes > 0 {
+                text += &format!("{minutes}m");
+            }
+            if seconds > 0 {
+                text += &fraction(seconds, 1_000_000_000, "s");
+            }
+            text
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_read_and_print_alike() {
+        for (text, nanos) in [
+            ("5s", 5_000_000_000u64),
+            ("1m30s", 90_000_000_000),
+            ("1.5s", 1_500_000_000),
+            ("250ms", 250_000_000),
+            ("1h", 3_600_000_000_000),
+            ("1.5us", 1_500),
+            ("7ns", 7),
+        ] {
+            assert_eq!(parse_duration(text), Ok(Duration::from_nanos(nanos)), "{text}");
+            assert_eq!(format_duration(Duration::from_nanos(nanos)), text);
+        }
+        assert_eq!(parse_duration("0"), Ok(Duration::ZERO));
+        for bad in ["", "5", "s", "5x", "1..5s", "-1s", "5 s", "1e3s", "999999999999h"] {
+            assert!(parse_duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn calendar_times_print_as_go_prints_them() {
+        assert_eq!(WallTime::from_unix_nanos(0).rfc3339(), "1970-01-01T00:00:00Z");
+        assert_eq!(WallTime::from_unix_nanos(1_795_261_300_539_945_900).rfc3339(), "2026-11-21T11:41:40.5399459Z");
+        assert_eq!(format_rfc3339(-62_135_596_800, 0), "0001-01-01T00:00:00Z");
+        assert_eq!(WallTime::from_unix_nanos(951_782_400_000_000_000).rfc3339(), "2000-02-29T00:00:00Z");
+    }
+
+    #[test]
+    fn instants_saturate() {
+        assert_eq!(Instant::ZERO - (Instant::ZERO + Duration::from_secs(1)), Duration::ZERO);
+        assert_eq!((Instant::ZERO + Duration::MAX).as_nanos(), u64::MAX);
+        assert_eq!((Instant::ZERO + Duration::from_millis(1250)).to_string(), "1.250s");
+    }
+}

@@ -1,0 +1,228 @@
+//! Who leads and what is agreed: a machine that takes proposals, ticks and what the disk has promised, and gives
+//! entries to write, entries applied, and who leads. Knows no connection, no file and no clock.
+//!
+//! Two engines fit behind [`Replica`]: raft, and a lease in PostgreSQL.
+
+pub mod log;
+pub mod proposals;
+pub mod raft;
+
+use std::sync::Arc;
+
+use crate::base::id::{CallId, Index, ReplicaId, Term};
+use crate::base::time::{Instant, WallTime};
+use crate::state::ApplyResult;
+use crate::state::State;
+use crate::state::events::Event;
+use crate::state::watch::WatchKey;
+use crate::wire::entry::{Command, SessionStamp};
+
+/// A replica: one server's part in the agreement.
+pub trait Replica {
+    /// Takes an input. Then poll outputs until there is none.
+    fn handle_input(&mut self, now: Instant, wall: WallTime, input: Input);
+    /// The next thing to do, in order.
+    fn poll_output(&mut self) -> Option<Output>;
+    /// When [`Input::Timeout`] is wanted next.
+    fn poll_timeout(&self) -> Option<Instant>;
+}
+
+/// A write to be agreed on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Proposal {
+    /// Names it in [`Notice::Resolved`].
+    pub id: CallId,
+    /// The place in the writer's session, when it has one.
+    pub session: Option<SessionStamp>,
+    /// What to write.
+    pub command: Command,
+}
+
+/// All that can be told to a replica.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// Proposals that came together; they share a sync.
+    Propose(Vec<Proposal>),
+    /// What [`Output::Persist`] asked for is on disk.
+    Persisted {
+        /// Which request.
+        ticket: u64,
+    },
+    /// What [`Output::WriteSnapshot`] asked for is on disk.
+    SnapshotWritten {
+        /// The last index it holds.
+        index: Index,
+    },
+    /// A deadline may be due.
+    Timeout,
+    /// Stop leading and settle what can be settled: the server is about to end.
+    Stop,
+}
+
+/// All that a replica can ask for.
+#[derive(Clone, Debug)]
+pub enum Output {
+    /// Write to the log and sync once, then answer with [`Input::Persisted`].
+    Persist(Persist),
+    /// Publish the root, then tell the notices, in this order: no reader may be woken before it can see the change.
+    Publish {
+        /// The new root, when entries were applied.
+        root: Option<Arc<State>>,
+        /// For the server.
+        notices: Vec<Notice>,
+    },
+    /// Write this snapshot to disk, beside everything else; answer with [`Input::SnapshotWritten`].
+    WriteSnapshot(SnapshotMeta, Arc<State>),
+    /// The log up to this index is in a snapshot on disk and can be dropped.
+    Compact(Index),
+}
+
+/// What the disk is to hold before the ticket is answered.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Persist {
+    /// Names the request.
+    pub ticket: u64,
+    /// Entries to append; they overwrite what is at their indexes and after.
+    pub entries: Vec<LogEntry>,
+    /// Term, vote and commit index, when they changed.
+    pub hard_state: Option<HardState>,
+}
+
+/// An entry as the log keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogEntry {
+    /// Its place.
+    pub index: Index,
+    /// The term it was proposed in.
+    pub term: Term,
+    /// What kind of entry the engine made of it (raft: 0 normal, 1 and 2 membership).
+    pub kind: u8,
+    /// The bytes; empty for a barrier of the engine's own.
+    pub data: Vec<u8>,
+}
+
+/// What a replica must never forget beside its entries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HardState {
+    /// The highest term seen.
+    pub term: Term,
+    /// Who got the vote in it; 0 for nobody.
+    pub vote: ReplicaId,
+    /// The highest index known to be committed.
+    pub commit: Index,
+}
+
+/// What a snapshot stands for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SnapshotMeta {
+    /// The last entry it holds.
+    pub index: Index,
+    /// That entry's term.
+    pub term: Term,
+    /// The members with a vote, at that index.
+    pub voters: Vec<ReplicaId>,
+    /// The members without one.
+    pub learners: Vec<ReplicaId>,
+}
+
+/// What the server is told.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Notice {
+    /// Entries up to this index are in the root; these keys changed, and this happened.
+    Applied {
+        /// The entry.
+        index: Index,
+        /// What changed.
+        touched: Vec<WatchKey>,
+        /// What happened.
+        events: Vec<Event>,
+    },
+    /// A proposal has come to its end.
+    Resolved {
+        /// Which.
+        id: CallId,
+        /// How.
+        resolution: Resolution,
+    },
+    /// Who leads, as far as this replica knows, changed.
+    Leadership(Leadership),
+}
+
+/// How a proposal ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Resolution {
+    /// Applied.
+    Applied {
+        /// At this index.
+        index: Index,
+        /// With this result.
+        result: ApplyResult,
+    },
+    /// Surely not applied: this replica does not lead.
+    NotLeader,
+    /// Surely not applied, for a reason of its own (`entry of N bytes is over the limit of M`).
+    Rejected(String),
+    /// Leadership was lost between append and commit: applied or not, nobody here knows.
+    Unknown,
+}
+
+/// Who leads.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Leadership {
+    /// The term.
+    pub term: Term,
+    /// The leader, when one is known.
+    pub leader: Option<ReplicaId>,
+    /// Whether it is this replica.
+    pub is_self: bool,
+    /// Whether this replica leads and has applied an entry of its own term, so that its reads are consistent.
+    pub ready: bool,
+}
+
+/// The log and the snapshots on a disk, as the consensus thread uses them. Blocking; every call is synced when it
+/// returns. After an error the log is not used again in this process.
+pub trait Log {
+    /// Appends and stores, with one sync.
+    ///
+    /// # Errors
+    /// Whatever the disk said, with the path.
+    fn persist(&mut self, what: &Persist) -> Result<(), String>;
+
+    /// Drops entries up to an index.
+    ///
+    /// # Errors
+    /// Whatever the disk said, with the path.
+    fn compact(&mut self, up_to: Index) -> Result<(), String>;
+}
+
+/// What the disk held when the process began.
+#[derive(Clone, Default)]
+pub struct Recovered {
+    /// The newest whole snapshot.
+    pub snapshot: Option<(SnapshotMeta, State)>,
+    /// The entries after it, or after the beginning.
+    pub entries: Vec<LogEntry>,
+    /// The last one stored.
+    pub hard_state: HardState,
+}
+
+/// Settings of a replica, as plain numbers.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// A larger encoded entry is rejected where it is proposed.
+    pub max_entry_bytes: usize,
+    /// An entry above this is let through with a warning (1 MiB, as in Nomad).
+    pub warn_entry_bytes: usize,
+    /// Entries between snapshots.
+    pub snapshot_entries: u64,
+    /// Bytes of log between snapshots.
+    pub snapshot_bytes: u64,
+    /// Length of a raft tick.
+    pub tick: std::time::Duration,
+    /// Ticks without a leader before an election.
+    pub election_ticks: usize,
+    /// Ticks between a leader's heartbeats.
+    pub heartbeat_ticks: usize,
+    /// Proposals that may wait to be resolved; one more is rejected.
+    pub max_waiting_proposals: usize,
+}

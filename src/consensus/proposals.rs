@@ -1,0 +1,1 @@
+//! What was proposed and is not resolved yet.

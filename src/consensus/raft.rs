@@ -1,0 +1,1 @@
+//! Drives the raft crate: input to ready to output.

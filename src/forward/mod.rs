@@ -1,0 +1,1 @@
+//! Carries a call to another party and its answer back.

@@ -1,0 +1,3 @@
+//! Decides: takes an input, passes it to the machine it concerns, and says what the outside is to do.
+
+pub mod port;

@@ -1,0 +1,296 @@
+//! All that the outside can tell a server, and all that a server can ask of it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use log::Level;
+
+use crate::api::identity::Signer;
+use crate::api::outcome::{Finish, Outcome, Resolved, StreamOutcome};
+use crate::api::{Caller, Ctx, Method, StreamingMethod};
+use crate::base::id::{CallId, ConnId};
+use crate::conn::Security;
+use crate::consensus::{Notice, Proposal};
+
+/// Which port a connection came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Listener {
+    /// First-byte dispatch.
+    Rpc,
+    /// HTTP.
+    Http,
+}
+
+/// What happened outside.
+#[derive(Debug)]
+pub enum Input<'a> {
+    /// A connection was accepted; it has this id from now on.
+    Accepted {
+        /// Chosen by the edge.
+        conn: ConnId,
+        /// Where.
+        listener: Listener,
+        /// The other end, an IPv4-mapped address already turned into IPv4.
+        peer: SocketAddr,
+    },
+    /// Bytes arrived.
+    Received {
+        /// Where.
+        conn: ConnId,
+        /// Which; used up in the call.
+        bytes: &'a [u8],
+    },
+    /// The peer sends no more.
+    Eof {
+        /// Where.
+        conn: ConnId,
+    },
+    /// The socket failed, and is closed already.
+    Failed {
+        /// Which.
+        conn: ConnId,
+        /// The system's text.
+        error: String,
+    },
+    /// A job has run.
+    Ran {
+        /// Which.
+        job: CallId,
+        /// What its handler wants.
+        outcome: JobOutcome,
+    },
+    /// The consensus thread tells; what it published can be seen already.
+    Notices(Vec<Notice>),
+    /// A proposal could not be handed to the consensus thread in time (R1.81).
+    NotEnqueued {
+        /// Which.
+        id: CallId,
+    },
+    /// The key that signs identities is on disk and ready.
+    SigningKey(Arc<Signer>),
+    /// A line of the log, for monitors; only while [`Output::Monitor`] asked for its level.
+    LogLine(Arc<LogLine>),
+    /// New settings that can change while running (SIGHUP).
+    Reload(Box<Reload>),
+    /// SIGTERM or SIGINT: drain and stop; the second one ends at once.
+    Stop,
+    /// SIGUSR1: dump the metrics to the log.
+    DumpMetrics,
+    /// A deadline may be due.
+    Timeout,
+    /// Facts that only the edge can read, each 10 s: memory, descriptors, certificates' ends.
+    Process(ProcessFacts),
+}
+
+/// One line of the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogLine {
+    /// When: the calendar, nanoseconds since the Unix epoch.
+    pub unix_nanos: i64,
+    /// How severe.
+    pub level: Level,
+    /// From where.
+    pub target: String,
+    /// The message.
+    pub text: String,
+    /// File and line.
+    pub location: Option<String>,
+}
+
+/// Settings that SIGHUP reads anew.
+#[derive(Debug)]
+pub struct Reload {
+    /// RPC listener.
+    pub rpc_security: Security,
+    /// HTTP listener.
+    pub http_security: Security,
+    /// Whether keys, certificates or the CA changed, so that connections made under the old ones end (R1.13).
+    pub tls_changed: bool,
+    /// Connections an address may have; 0 for no limit.
+    pub rpc_max_conns_per_client: usize,
+    /// The same for HTTP.
+    pub http_max_conns_per_client: usize,
+}
+
+/// What the edge reads of the process.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProcessFacts {
+    /// Resident memory, bytes.
+    pub resident_bytes: u64,
+    /// Open descriptors.
+    pub descriptors: u64,
+    /// For each certificate and CA: its file and when it ends, seconds since the Unix epoch.
+    pub certificates: Vec<(String, i64)>,
+    /// Jobs waiting for the handler pool.
+    pub handler_queue: usize,
+    /// Log lines lost because nobody read them.
+    pub log_lines_lost: u64,
+}
+
+/// What a handler is to run.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// Names it in [`Input::Ran`].
+    pub id: CallId,
+    /// What it is.
+    pub work: Work,
+    /// Who sent the request.
+    pub caller: Arc<Caller>,
+    /// What it may know.
+    pub ctx: Arc<Ctx>,
+}
+
+/// The kinds of jobs.
+#[derive(Clone, Debug)]
+pub enum Work {
+    /// A call.
+    Call {
+        /// What to run.
+        method: &'static Method,
+        /// The request's body.
+        body: Arc<[u8]>,
+        /// Where it began on its stream.
+        base: u64,
+        /// A parked query's last run: it answers.
+        last_run: bool,
+    },
+    /// The argument of a streaming call.
+    Streaming {
+        /// What to run.
+        method: &'static StreamingMethod,
+        /// The argument.
+        body: Arc<[u8]>,
+        /// Where it began on its stream.
+        base: u64,
+    },
+    /// The end of a write.
+    Finish {
+        /// How to go on.
+        finish: Finish,
+        /// What became of it.
+        resolved: Resolved,
+    },
+}
+
+/// What a handler wants.
+#[derive(Clone, Debug, PartialEq)]
+pub enum JobOutcome {
+    /// Of a call or the end of a write.
+    Call(Outcome),
+    /// Of a streaming call.
+    Streaming(StreamOutcome),
+    /// The handler panicked: a fault of ours. The text is for the log; the caller sees `internal error`.
+    Panicked(String),
+    /// The queue of the handler pool is full: nothing was run.
+    Overloaded,
+}
+
+/// What the outside is to do.
+#[derive(Debug)]
+pub enum Output {
+    /// Something waits in [`super::Server::to_send`] of this connection.
+    Flush(ConnId),
+    /// Close it, once what waits was written (`linger`) or at once.
+    Close {
+        /// Which.
+        conn: ConnId,
+        /// Write what waits first.
+        linger: bool,
+        /// End with an RST: nothing was ever read from it.
+        abort: bool,
+    },
+    /// Stop or go on reading from it.
+    Read {
+        /// Which.
+        conn: ConnId,
+        /// Whether to read.
+        on: bool,
+    },
+    /// Run this on the handler pool; answer with [`Input::Ran`]. (Light work was run inside already.)
+    Run(Job),
+    /// Hand these to the consensus thread; at most 30 s.
+    Propose(Vec<Proposal>),
+    /// Make a signing key unless there is one on disk; answer with [`Input::SigningKey`].
+    MakeSigningKey {
+        /// Load the one with this id rather than make one.
+        key_id: Option<String>,
+    },
+    /// Write a line to the log.
+    Log {
+        /// How severe.
+        level: Level,
+        /// `holdfast::server` and its like.
+        target: &'static str,
+        /// The line.
+        text: String,
+    },
+    /// Send log lines of this level and above as [`Input::LogLine`]; `None`: none.
+    Monitor(Option<Level>),
+    /// Stop accepting on both listeners.
+    StopAccepting,
+    /// Tell the init system (`STATUS=`), when the text changed.
+    Status(String),
+    /// Requests can be served: `READY=1`. Comes once.
+    Ready,
+    /// Stop the threads and end. 0: as asked; 3: lost what it needs.
+    Exit {
+        /// The exit status.
+        status: u8,
+    },
+}
+
+/// Settings of a server, as plain values; the edge makes them from the configuration.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Name without the region.
+    pub name: String,
+    /// A UUID, kept in the data folder.
+    pub server_id: String,
+    /// The region.
+    pub region: String,
+    /// The datacenter.
+    pub datacenter: String,
+    /// `ip:port` that others reach the RPC port at.
+    pub advertise_rpc: String,
+    /// The same for HTTP.
+    pub advertise_http: String,
+    /// Servers that the cluster starts with.
+    pub bootstrap_expect: u64,
+    /// Connections, frames, messages.
+    pub conn: crate::conn::Limits,
+    /// RPC listener.
+    pub rpc_security: Security,
+    /// HTTP listener.
+    pub http_security: Security,
+    /// Whether certificates' names are checked for methods.
+    pub verify_tls_names: bool,
+    /// Connections an address may have; 0 for no limit.
+    pub rpc_max_conns_per_client: usize,
+    /// The same for HTTP.
+    pub http_max_conns_per_client: usize,
+    /// How long a request waits for a leader.
+    pub hold_timeout: Duration,
+    /// A blocking query waits this long at most.
+    pub max_query_time: Duration,
+    /// And this long when it does not say.
+    pub default_query_time: Duration,
+    /// Between the wish to stop and the end.
+    pub drain_timeout: Duration,
+    /// Heartbeats: the least TTL.
+    pub heartbeat_min_ttl: Duration,
+    /// Heartbeats: added to the TTL before a node is down.
+    pub heartbeat_grace: Duration,
+    /// Heartbeats: of all nodes together.
+    pub heartbeat_max_per_second: f64,
+    /// Heartbeats: what each node gets from a new leader.
+    pub heartbeat_failover_ttl: Duration,
+    /// Bytes of events kept.
+    pub events_buffer_bytes: usize,
+    /// Whether metrics are served in Prometheus' form.
+    pub prometheus: bool,
+    /// Where all chance begins.
+    pub seed: u64,
+    /// What `--version` prints, for Status and metrics.
+    pub version: String,
+}

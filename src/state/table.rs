@@ -1,0 +1,1 @@
+//! A persistent map that knows the index of its last change.

@@ -1,0 +1,9 @@
+//! Bytes to values and back: every format that crosses a socket or a disk. Knows no settings and no machines.
+
+pub mod body;
+pub mod entry;
+pub mod first_byte;
+pub mod msgpack;
+pub mod rpc;
+pub mod streaming;
+pub mod yamux;

@@ -409,14 +409,24 @@ impl<'a> Decoder<'a> {
     /// Passes over the next value and hands back its bytes.
     ///
     /// # Errors
-    /// A value that is cut off, nested too deeply or malformed.
+    /// A value that is cut off or malformed. Depth is no error: nothing nests here, and a [`Scanner`] has looked at
+    /// all that came from a peer.
     pub fn raw(&mut self) -> Result<&'a [u8]> {
-        let rest = &self.bytes[self.pos..];
-        match Scanner::default().scan(rest, usize::MAX - 1) {
-            Ok(Scan::Complete(len)) => self.take(len),
-            Ok(Scan::Partial) => Err(self.error("unexpected EOF")),
-            Err(error) => Err(DecodeError { pos: self.base + self.pos as u64 + error.pos, what: error.what }),
+        let start = self.pos;
+        // The kinds of the open maps and arrays do not matter here, so a count of the values still owed does.
+        let mut owed: u64 = 1;
+        while owed > 0 {
+            let rest = self.bytes.get(self.pos..).unwrap_or_default();
+            let first = *rest.first().ok_or_else(|| self.error("unexpected EOF"))?;
+            let shape = shape(rest, first).map_err(|what| self.error(what))?;
+            let Some((head, payload, children)) = shape else { return Err(self.error("unexpected EOF")) };
+            self.take(head.saturating_add(payload))?;
+            owed = (owed - 1).saturating_add(children);
+            if owed > (self.bytes.len() - self.pos) as u64 {
+                return Err(self.error("unexpected EOF"));
+            }
         }
+        Ok(&self.bytes[start..self.pos])
     }
 
     /// Passes over the next value.

@@ -69,7 +69,12 @@ fn messages() -> Vec<Message> {
             if kind == "undecodable" {
                 continue;
             }
-            let bytes = unhex(message["hex"].as_str().unwrap());
+            // Very long ones are noted by their beginning only.
+            let hex = message["hex"].as_str().unwrap();
+            if hex.contains("...") {
+                continue;
+            }
+            let bytes = unhex(hex);
             assert_eq!(bytes.len() as u64, message["len"].as_u64().unwrap());
             found.push(Message {
                 place: format!("{name} #{nth} {kind}"),
@@ -180,13 +185,13 @@ fn heads_decode_and_go_heads_come_back_byte_for_byte() {
         let Message { place, bytes, decoded, .. } = &message;
         let mut e = Encoder::new();
         match message.kind.as_str() {
-            // Captured to show what a server does not take.
-            "request-header" if place.starts_with("codec_string_header") => {
-                assert!(rpc::decode_request_head(bytes).is_err());
+            // Captured to show what a server does not take (codec_string_header, data_after_fin).
+            "request-header" if !decoded.is_object() && !decoded.is_array() => {
+                assert!(rpc::decode_request_head(bytes).is_err(), "{place}");
                 continue;
             }
             "request-header" => {
-                let RequestHead { seq, service_method } = rpc::decode_request_head(bytes).unwrap();
+                let RequestHead { seq, service_method } = rpc::decode_request_head(bytes).expect(place);
                 if let Some(noted) = decoded["Seq"].as_u64() {
                     assert_eq!(seq, noted, "{place}");
                 }
@@ -196,7 +201,7 @@ fn heads_decode_and_go_heads_come_back_byte_for_byte() {
                 rpc::encode_request_head(&mut e, seq, &service_method);
             }
             "response-header" => {
-                let ReplyHead { error, seq, service_method } = rpc::decode_reply_head(bytes).unwrap();
+                let ReplyHead { error, seq, service_method } = rpc::decode_reply_head(bytes).expect(place);
                 assert_eq!(decoded["Error"], error, "{place}");
                 rpc::encode_reply_head(&mut e, &error, seq, &service_method);
             }
@@ -326,7 +331,8 @@ fn encode_case(kind: &str, value: &str) -> Option<Vec<u8>> {
             StreamErrWrapper { error: None, payload: Some(Bytes(b"abc".to_vec())) }.encode(&mut e);
         }
         "StreamErrWrapper" => {
-            let code = value.contains("404").then_some(404);
+            // The note of the vector says 404; the bytes that Go wrote say 400.
+            let code = value.contains("404").then_some(400);
             StreamErrWrapper { error: Some(StreamError { message: "nope".to_owned(), code }), payload: None }
                 .encode(&mut e);
         }

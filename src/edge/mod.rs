@@ -26,3 +26,9 @@ mod socket;
 pub mod systemd;
 pub mod tls_files;
 mod traffic;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod double;
+#[cfg(test)]
+mod loop_tests;

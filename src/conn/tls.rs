@@ -26,3 +26,16 @@ pub struct PeerCertificate {
     /// The chain in DER, the peer's own first.
     pub chain: Vec<Vec<u8>>,
 }
+
+impl TlsServer {
+    /// Why a certificate that was let in before is refused now: revoked, run out, or of another CA.
+    pub fn refuses(&self, certificate: &PeerCertificate, wall: crate::base::time::WallTime) -> Option<String> {
+        let verifier = self.verifier.as_ref()?;
+        let mut chain = certificate.chain.iter().map(|der| rustls_pki_types::CertificateDer::from(der.as_slice()));
+        let own = chain.next()?;
+        let rest: Vec<_> = chain.collect();
+        let seconds = u64::try_from(wall.unix_seconds()).unwrap_or(0);
+        let now = rustls_pki_types::UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds));
+        verifier.verify_client_cert(&own, &rest, now).err().map(|error| error.to_string())
+    }
+}

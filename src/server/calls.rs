@@ -238,7 +238,7 @@ impl Server {
         if query.method.name != "Status.HasNodeConn" {
             return None;
         }
-        let request: crate::wire::body::status::HasNodeConnRequest =
+        let request: crate::wire::body::node_call::NodeSpecificRequest =
             crate::wire::msgpack::Msg::from_bytes(&query.body).ok()?;
         self.nodes.of(&request.node_id).next().map(|(_, established)| established)
     }

@@ -7,7 +7,7 @@ use crate::base::id::{ConnId, StreamId};
 use crate::base::metric::Id;
 use crate::base::time::{Instant, WallTime, parse_duration};
 use crate::conn::http::{HttpReply, HttpRequest};
-use crate::wire::body::keyring::{ListPublicReply, PublicKey};
+use crate::wire::body::keyring::{ListPublicResponse, PublicKey};
 use crate::wire::body::query::{GenericRequest, QueryMeta, QueryOptions};
 use crate::wire::json;
 use crate::wire::msgpack::Msg;
@@ -198,8 +198,7 @@ fn health_reply(leader: Result<(), &str>) -> HttpReply {
 
 /// `type=client` asks for a role that no server has.
 fn health_of_other_roles(query: &Query) -> Option<HttpReply> {
-    let asked: Vec<&str> = query.all("type").collect();
-    if !asked.contains(&"client") {
+    if !query.0.iter().any(|(name, value)| name == "type" && value == "client") {
         return None;
     }
     let value = serde_json::json!({ "client": { "message": "client not enabled", "ok": false } });
@@ -207,7 +206,7 @@ fn health_of_other_roles(query: &Query) -> Option<HttpReply> {
 }
 
 fn jwks(body: &[u8], pretty: bool) -> HttpReply {
-    let reply = match ListPublicReply::from_bytes(body) {
+    let reply = match ListPublicResponse::from_bytes(body) {
         Ok(reply) => reply,
         Err(error) => return text_reply(500, &error.to_string()),
     };
@@ -219,8 +218,11 @@ fn jwks(body: &[u8], pretty: bool) -> HttpReply {
 }
 
 fn jwk(key: &PublicKey) -> serde_json::Value {
-    let x = crate::wire::json::base64url(&key.public_key.0);
-    serde_json::json!({ "use": key.use_, "kty": "OKP", "crv": "Ed25519", "kid": key.key_id, "alg": key.algorithm, "x": x })
+    // base64url without padding (RFC 8037, RFC 4648 section 5).
+    let mut x = String::new();
+    json::push_base64(&key.public_key.0, &mut x);
+    let x = x.replace('+', "-").replace('/', "_").replace('=', "");
+    serde_json::json!({ "use": key.usage, "kty": "OKP", "crv": "Ed25519", "kid": key.key_id, "alg": key.algorithm, "x": x })
 }
 
 /// What every read says about itself (http notes, section 1.2).
@@ -263,11 +265,7 @@ impl Query {
     }
 
     fn get(&self, name: &str) -> Option<&str> {
-        self.all(name).next()
-    }
-
-    fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
-        self.0.iter().filter(move |(held, _)| held == name).map(|(_, value)| value.as_str())
+        self.0.iter().find(|(held, _)| held == name).map(|(_, value)| value.as_str())
     }
 
     fn flag(&self, name: &str) -> bool {

@@ -289,6 +289,14 @@ impl Server {
                 }
                 Notice::Resolved { id, resolution } => self.on_resolved(now, id, resolution),
                 Notice::Leadership(leadership) => self.on_leadership(now, leadership),
+                Notice::LargeEntry { kind, bytes } => {
+                    let text = format!("attempting to apply large raft entry: raft_type={kind} bytes={bytes}");
+                    self.log(Level::Warn, text);
+                }
+                Notice::Fatal(text) => {
+                    self.log(Level::Error, format!("the log cannot be used any more: {text}"));
+                    self.end(3);
+                }
             }
         }
         if news {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::api::outcome::MonitorOptions;
 use crate::base::bounded::Queue;
 use crate::base::time::WallTime;
+use crate::wire::json;
 use crate::wire::msgpack::{Bytes, Msg};
 use crate::wire::streaming::StreamErrWrapper;
 
@@ -28,7 +29,9 @@ pub(super) fn messages(options: &MonitorOptions, lines: &mut Queue<Arc<LogLine>>
     }
     let mut messages = Vec::new();
     for piece in text.as_bytes().chunks(FRAME_BYTES) {
-        let frame = format!("{{\"Data\":\"{}\",\"FileEvent\":\"log\"}}", base64(piece));
+        let mut frame = "{\"Data\":\"".to_owned();
+        json::push_base64(piece, &mut frame);
+        frame.push_str("\",\"FileEvent\":\"log\"}");
         messages.push(wrap(frame.into_bytes()));
     }
     messages
@@ -40,7 +43,7 @@ pub(super) fn heartbeat() -> Arc<[u8]> {
 }
 
 fn wrap(payload: Vec<u8>) -> Arc<[u8]> {
-    StreamErrWrapper { error: None, payload: Bytes(payload) }.to_bytes().into()
+    StreamErrWrapper { error: None, payload: Some(Bytes(payload)) }.to_bytes().into()
 }
 
 /// One line; API tests look for the level in brackets.
@@ -61,31 +64,10 @@ fn format_line(options: &MonitorOptions, line: &LogLine) -> String {
     format!("{time} [{level}]{location} {}: {}", line.target, line.text)
 }
 
-/// Standard base64 with padding (RFC 4648 section 4).
-fn base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for piece in bytes.chunks(3) {
-        let bits = piece.iter().chain([0, 0].iter()).take(3).fold(0u32, |n, byte| n << 8 | u32::from(*byte));
-        for at in 0..4 {
-            let sextet = (bits >> (18 - 6 * at) & 63) as usize;
-            out.push(if at <= piece.len() { char::from(ALPHABET[sextet]) } else { '=' });
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use log::Level;
-
-    #[test]
-    fn base64_matches_the_standard() {
-        for (bytes, text) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")] {
-            assert_eq!(base64(bytes.as_bytes()), text);
-        }
-    }
 
     #[test]
     fn lines_carry_the_bracketed_level_and_dropped_ones_are_told() {

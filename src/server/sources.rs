@@ -14,7 +14,7 @@ use crate::base::id::{CallId, ConnId, StreamId};
 use crate::base::metric::Id;
 use crate::base::slab::Key;
 use crate::base::time::Instant;
-use crate::wire::msgpack::{Bytes, Msg};
+use crate::wire::msgpack::Msg;
 use crate::wire::streaming::{StreamErrWrapper, StreamError};
 
 use super::Server;
@@ -160,7 +160,7 @@ impl Server {
             None => (None, text),
         };
         let error = Some(StreamError { message: message.to_owned(), code });
-        let wrapped = StreamErrWrapper { error, payload: Bytes::default() }.to_bytes();
+        let wrapped = StreamErrWrapper { error, payload: None }.to_bytes();
         if let Some(source) = self.sources.get_mut(key) {
             source.unsent.push_back((wrapped.into(), 0));
         }

@@ -5,7 +5,6 @@
 
 pub mod crc32c;
 pub mod events;
-mod json;
 pub mod keyring;
 pub mod node;
 mod nodes;

@@ -4,8 +4,8 @@
 
 use std::sync::Arc;
 
-use crate::state::json::to_json;
 use crate::wire::body::node::{DrainStrategy, LastDrain, NodeEvent};
+use crate::wire::json::to_json;
 use crate::wire::msgpack::{Decoder, Encoder, Msg};
 
 /// Events kept of a node; the oldest go.
@@ -177,7 +177,24 @@ impl Node {
 
     /// Writes the whole node as a map, every key as it came with the server's own columns in place and SecretID empty.
     pub fn encode(&self, e: &mut Encoder) {
-        e.map(COLUMNS + self.rest_len);
+        self.encode_map(e, false);
+    }
+
+    /// Appends the whole node as a JSON object, as event streams carry it: fields in the order of their names, times
+    /// in RFC 3339, SecretID empty, and whether it is drained.
+    pub fn write_json(&self, out: &mut String) {
+        let mut e = Encoder::new();
+        self.encode_map(&mut e, self.field(DRAIN).is_none());
+        let start = out.len();
+        if to_json(&e.out, out).is_err() {
+            // Registration lets in nothing that JSON cannot say; a snapshot of another build might hold it.
+            out.truncate(start);
+            out.push_str("null");
+        }
+    }
+
+    fn encode_map(&self, e: &mut Encoder, add_drain: bool) {
+        e.map(COLUMNS + self.rest_len + usize::from(add_drain));
         let mut pairs = self.rest_pairs().peekable();
         for (name, source) in DECLARED {
             match source {
@@ -197,52 +214,14 @@ impl Node {
             e.str(key);
             if key == DRAIN { e.bool(self.drain.is_some()) } else { e.raw(value) }
         }
-    }
-
-    /// Appends the whole node as a JSON object, as event streams carry it: fields in the order of their names, times
-    /// in RFC 3339, SecretID empty. A value of an agent that JSON cannot say is `null`.
-    pub fn write_json(&self, out: &mut String) {
-        let drain = if self.drain.is_some() { [0xc3] } else { [0xc2] };
-        let columns = self.column_values();
-        let mut fields: Vec<(&str, &[u8])> = self.rest_pairs().filter(|(key, _)| *key != DRAIN).collect();
-        fields.extend(columns.iter().map(|(name, value)| (*name, &value[..])));
-        fields.push((DRAIN, &drain));
-        fields.sort_unstable();
-        let mut before = '{';
-        for (name, value) in fields {
-            out.push(before);
-            before = ',';
-            let mut key = Encoder::new();
-            key.str(name);
-            append_json(&key.out, out);
-            out.push(':');
-            append_json(value, out);
+        if add_drain {
+            e.str(DRAIN);
+            e.bool(self.drain.is_some());
         }
-        out.push('}');
-    }
-
-    fn column_values(&self) -> Vec<(&'static str, Vec<u8>)> {
-        let mut values = Vec::with_capacity(COLUMNS);
-        for (name, source) in DECLARED {
-            if let Column(write) = source {
-                let mut e = Encoder::new();
-                write(self, &mut e);
-                values.push((name, e.out));
-            }
-        }
-        values
     }
 
     /// `eligible` or `ineligible`.
     pub fn eligibility(&self) -> &'static str {
         if self.eligible { "eligible" } else { "ineligible" }
-    }
-}
-
-fn append_json(value: &[u8], out: &mut String) {
-    let start = out.len();
-    if to_json(value, out).is_err() {
-        out.truncate(start);
-        out.push_str("null");
     }
 }

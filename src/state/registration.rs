@@ -34,8 +34,8 @@ impl<'a> Registration<'a> {
     /// Reads the node. Of a key that comes twice, the last counts.
     ///
     /// # Errors
-    /// Bytes that are no map from texts, a known field of another kind, nesting deeper than [`MAX_FIELD_DEPTH`], or
-    /// bytes after the map.
+    /// Bytes that are no map from texts, a known field of another kind, nesting deeper than [`MAX_FIELD_DEPTH`], a
+    /// value without a JSON form, or bytes after the map.
     pub(super) fn read(node: &'a [u8]) -> Result<Registration<'a>> {
         let mut d = Decoder::new(node);
         let len = d.map()?.ok_or_else(|| d.error("a node is a map"))?;
@@ -72,7 +72,7 @@ impl<'a> Registration<'a> {
     }
 
     fn take_rest(&mut self, key: &'a str, d: &mut Decoder<'a>) -> Result<()> {
-        check_depth(d.clone())?;
+        check_value(d.clone())?;
         match key {
             "Attributes" => self.attributes = texts(d.clone())?,
             "Meta" => self.meta = texts(d.clone())?,
@@ -125,24 +125,30 @@ fn texts<'a>(mut d: Decoder<'a>) -> Result<BTreeMap<&'a str, &'a str>> {
     (0..len).map(|_| Ok((d.str()?, d.str()?))).collect()
 }
 
-/// Looks at one value, without recursion.
-fn check_depth(mut d: Decoder<'_>) -> Result<()> {
-    let mut open = vec![1usize];
-    while let Some(left) = open.last_mut() {
+/// Looks at one value, without recursion: whether it nests too deeply, and whether JSON has a form for it.
+fn check_value(mut d: Decoder<'_>) -> Result<()> {
+    // What is still to come of each open map or list, and whether it is a map: there every other value is a key.
+    let mut open = vec![(1usize, false)];
+    while let Some((left, is_map)) = open.last_mut() {
         let Some(fewer) = left.checked_sub(1) else {
             open.pop();
             continue;
         };
+        let is_key = *is_map && *left % 2 == 0;
         *left = fewer;
-        let children = match d.kind()? {
-            Kind::Map => d.map()?.map(|pairs| pairs * 2),
-            Kind::Array => d.array()?,
+        let kind = d.kind()?;
+        let at = d.error("no agent sends this");
+        if is_key && !matches!(kind, Kind::Str | Kind::Int) {
+            return Err(at);
+        }
+        let children = match kind {
+            Kind::Map => d.map()?.map(|pairs| (pairs * 2, true)),
+            Kind::Array => d.array()?.map(|values| (values, false)),
             Kind::Str => d.bytes().map(|_| None)?,
+            Kind::Ext => return Err(at),
             _ => d.skip().map(|()| None)?,
         };
-        if let Some(children) = children {
-            open.push(children);
-        }
+        open.extend(children);
         if open.len() > MAX_FIELD_DEPTH + 1 {
             return Err(d.error("nested too deeply"));
         }

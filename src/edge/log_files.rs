@@ -13,10 +13,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use raft_engine::env::{DefaultFileSystem, FileSystem, Handle, Permission, WriteExt};
-use ring::digest;
 
 use crate::base::id::{Index, ReplicaId, Term};
 use crate::consensus::HardState;
+use crate::state::crc32c::crc32c;
 
 type PlainHandle = <DefaultFileSystem as FileSystem>::Handle;
 type PlainFile = <DefaultFileSystem as FileSystem>::Reader;
@@ -25,7 +25,7 @@ type PlainFile = <DefaultFileSystem as FileSystem>::Reader;
 const STAMP_MAGIC: &[u8; 16] = b"holdfast:stamp:1";
 
 /// Length of a stamp: magic, four numbers, checksum.
-const STAMP_BYTES: usize = 16 + 4 * 8 + 8;
+const STAMP_BYTES: usize = 16 + 4 * 8 + 4;
 
 /// The smallest place at which a record can begin; what is before it heads the file.
 const FILE_HEAD_BYTES: u64 = 64;
@@ -45,16 +45,16 @@ impl Stamp {
         for number in [self.number, self.hard_state.term.0, self.hard_state.vote.0, self.hard_state.commit.0] {
             bytes.extend_from_slice(&number.to_le_bytes());
         }
-        let sum = checksum(&bytes);
-        bytes.extend_from_slice(&sum);
+        let sum = crc32c(&bytes);
+        bytes.extend_from_slice(&sum.to_le_bytes());
         bytes
     }
 
     /// The stamp that `bytes` begin with, when they do.
     pub(crate) fn decode(bytes: &[u8]) -> Option<Stamp> {
         let bytes = bytes.get(..STAMP_BYTES)?;
-        let (body, sum) = bytes.split_at_checked(STAMP_BYTES - 8)?;
-        if !body.starts_with(STAMP_MAGIC) || checksum(body) != sum {
+        let (body, sum) = bytes.split_at_checked(STAMP_BYTES - 4)?;
+        if !body.starts_with(STAMP_MAGIC) || crc32c(body).to_le_bytes() != sum {
             return None;
         }
         let number = |at: usize| body.get(at..at + 8)?.try_into().ok().map(u64::from_le_bytes);
@@ -68,13 +68,6 @@ impl Stamp {
         let places = places.filter(|(_, window)| *window == STAMP_MAGIC);
         places.filter_map(|(at, _)| Stamp::decode(bytes.get(at..)?)).map(|stamp| stamp.number)
     }
-}
-
-fn checksum(bytes: &[u8]) -> [u8; 8] {
-    let digest = digest::digest(&digest::SHA256, bytes);
-    let mut sum = [0; 8];
-    sum.iter_mut().zip(digest.as_ref()).for_each(|(to, from)| *to = *from);
-    sum
 }
 
 /// What all files of one log share.
@@ -341,7 +334,7 @@ mod tests {
         write(&first, &[1, 2, 3]);
         assert_eq!(may_cut(&first, at(3)), Ok(()));
         assert_eq!(may_cut(&first, at(2)), Ok(()));
-        assert!(may_cut(&first, at(1)).unwrap_err().contains("1.raftlog is damaged at byte 156"));
+        assert!(may_cut(&first, at(1)).unwrap_err().contains("1.raftlog is damaged at byte 152"));
         assert!(may_cut(&first, 0).unwrap_err().contains("head"));
 
         // The stamp of the damaged record itself may be the damage.

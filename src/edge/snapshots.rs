@@ -4,7 +4,7 @@
 //! stands for a whole file. An older one is removed only when the new one is in place.
 //!
 //! ```text
-//! "HFSNAP1\n"   u32 length of meta   meta   checksum of all so far (8)   chunks of the state, each with its own
+//! "HFSNAP1\n"   u32 length of meta   meta   CRC-32C of all so far   chunks of the state, each with its own
 //! meta: u64 index, u64 term, u32 voters, u64 each, u32 learners, u64 each (all little-endian)
 //! ```
 
@@ -12,12 +12,11 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use ring::digest;
-
 use crate::base::id::{Index, ReplicaId, Term};
 use crate::consensus::SnapshotMeta;
 use crate::edge::log_store::{make_folder, sync_folder};
 use crate::state::State;
+use crate::state::crc32c::crc32c;
 use crate::state::snapshot::{self, SnapshotError};
 
 /// Begins each file.
@@ -157,8 +156,8 @@ fn head(meta: &SnapshotMeta) -> Vec<u8> {
     }
     let len = u32::try_from(body.len()).expect("a group of raft has few members");
     let mut bytes = [MAGIC.as_slice(), &len.to_le_bytes(), &body].concat();
-    let sum = checksum(&bytes);
-    bytes.extend_from_slice(&sum);
+    let sum = crc32c(&bytes);
+    bytes.extend_from_slice(&sum.to_le_bytes());
     bytes
 }
 
@@ -171,14 +170,14 @@ fn read_head(bytes: &[u8]) -> Result<(SnapshotMeta, usize), (u64, &'static str)>
     let len = take(&mut rest).map(u32::from_le_bytes).ok_or((8, "it ends early"))?;
     let len = usize::try_from(len).ok().filter(|len| *len <= MAX_META_BYTES).ok_or((8, "its head is too long"))?;
     let end = MAGIC.len() + 4 + len;
-    let (Some(body), Some(sum)) = (bytes.get(12..end), bytes.get(end..end + 8)) else {
+    let (Some(body), Some(sum)) = (bytes.get(12..end), bytes.get(end..end + 4)) else {
         return Err((12, "it ends early"));
     };
-    if checksum(bytes.get(..end).unwrap_or_default()) != sum {
+    if crc32c(bytes.get(..end).unwrap_or_default()).to_le_bytes() != sum {
         return Err((12, "the checksum of its head is another"));
     }
     let meta = read_meta(body).ok_or((12, "its head makes no sense"))?;
-    Ok((meta, end + 8))
+    Ok((meta, end + 4))
 }
 
 fn read_meta(mut body: &[u8]) -> Option<SnapshotMeta> {
@@ -200,11 +199,4 @@ fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
     let (first, rest) = bytes.split_first_chunk::<N>()?;
     *bytes = rest;
     Some(*first)
-}
-
-fn checksum(bytes: &[u8]) -> [u8; 8] {
-    let digest = digest::digest(&digest::SHA256, bytes);
-    let mut sum = [0; 8];
-    sum.iter_mut().zip(digest.as_ref()).for_each(|(to, from)| *to = *from);
-    sum
 }

@@ -2,7 +2,7 @@
 //!
 //! Source: transport notes, section 5.1; endpoint notes, section 1.1.
 
-use crate::wire::msgpack::Result;
+use crate::wire::msgpack::{Decoder, Kind, Result};
 use crate::wire_structs;
 
 wire_structs! {
@@ -93,6 +93,132 @@ pub struct RouteFields {
 /// # Errors
 /// Where a field is of another kind.
 pub fn route_fields(body: &[u8], base: u64) -> Result<RouteFields> {
-    let _ = (body, base);
-    todo!("wire helper")
+    let mut fields = RouteFields::default();
+    let mut d = Decoder::with_base(body, base);
+    if body.is_empty() || d.kind()? != Kind::Map {
+        return Ok(fields);
+    }
+    for _ in 0..d.map()?.unwrap_or(0) {
+        match d.bytes()? {
+            b"Region" => fields.region = d.str()?.to_owned(),
+            b"AllowStale" => fields.allow_stale = d.bool()?,
+            b"Forwarded" => fields.forwarded = d.bool()?,
+            b"MinQueryIndex" => fields.min_query_index = d.u64()?,
+            b"MaxQueryTime" => fields.max_query_time = d.i64()?,
+            _ => d.skip()?,
+        }
+    }
+    Ok(fields)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::wire::msgpack::Encoder;
+    use crate::wire::msgpack::Msg;
+
+    #[test]
+    fn routing_fields_are_found_wherever_they_lie() {
+        let body =
+            b"\x87\xa5Other\x82\x01\x92\x02\xa1x\xa1y\xc0\xa6Region\xa6global\xaaAllowStale\xc3\xa9Forwarded\xc3\
+            \xadMinQueryIndex\xcc\xc8\xacMaxQueryTime\xd3\x00\x00\x00\x02\x54\x0b\xe4\x00\xa1z\xc4\x01\x00";
+        let fields = RouteFields {
+            region: "global".to_owned(),
+            allow_stale: true,
+            forwarded: true,
+            min_query_index: 200,
+            max_query_time: 10_000_000_000,
+        };
+        assert_eq!(route_fields(body, 0), Ok(fields));
+    }
+
+    #[test]
+    fn bodies_without_names_give_the_defaults() {
+        for body in
+            [&b""[..], b"\xc0", b"\x80", b"\x90", b"\x92\xa6global\xc3", b"\x07", b"\xa3abc", b"\x81\xa6Region\xc0"]
+        {
+            assert_eq!(route_fields(body, 0), Ok(RouteFields::default()), "{body:02x?}");
+        }
+    }
+
+    #[test]
+    fn a_field_of_another_kind_is_an_error_at_its_place() {
+        let error = route_fields(b"\x82\xa1x\x01\xa6Region\x05", 33).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "msgpack decode error [pos 45]: invalid byte descriptor for decoding bytes, got: 0x05"
+        );
+        for body in [
+            &b"\x81\xaaAllowStale\x01"[..],
+            b"\x81\xadMinQueryIndex\xff",
+            b"\x81\xacMaxQueryTime\xa1x",
+            b"\x81\x05\x05",
+            b"\x82\xa1x\x01",
+            b"\x81\xa1x",
+            b"\xc1",
+        ] {
+            assert!(route_fields(body, 0).is_err(), "{body:02x?}");
+        }
+    }
+
+    #[test]
+    fn routing_reads_what_the_whole_decoder_reads() {
+        let query = QueryOptions {
+            region: "west".to_owned(),
+            namespace: "n".to_owned(),
+            min_query_index: 70_000,
+            max_query_time: 300_000_000_000,
+            allow_stale: true,
+            per_page: -1,
+            forwarded: true,
+            ..QueryOptions::default()
+        };
+        let fields = route_fields(&GenericRequest { query: query.clone() }.to_bytes(), 0).unwrap();
+        assert_eq!(fields.region, query.region);
+        assert_eq!(fields.min_query_index, query.min_query_index);
+        assert_eq!(fields.max_query_time, query.max_query_time);
+        assert!(fields.allow_stale && fields.forwarded);
+    }
+
+    proptest! {
+        #[test]
+        fn routing_agrees_with_the_whole_decoder(
+            body in prop_oneof![
+                prop::collection::vec(any::<u8>(), 0..80),
+                // Maps of the right names with values of any kind.
+                prop::collection::vec(
+                    (
+                        prop::sample::select(vec!["Region", "AllowStale", "Forwarded", "MinQueryIndex", "MaxQueryTime", "X"]),
+                        prop::sample::select(vec![&b"\xc0"[..], b"\xc3", b"\xa1a", b"\x05", b"\xff", b"\x92\x01\x80", b"\x81\xa1a\xc2"]),
+                    ),
+                    0..8,
+                ).prop_map(|entries| {
+                    let mut e = Encoder::new();
+                    e.map(entries.len());
+                    for (key, value) in entries {
+                        e.str(key);
+                        e.raw(value);
+                    }
+                    e.out
+                }),
+            ],
+            base: u64,
+        ) {
+            let found = route_fields(&body, base);
+            if body.first().is_some_and(|first| *first == 0xde || first & 0xf0 == 0x80)
+                && let Ok(whole) = QueryOptions::from_bytes(&body)
+            {
+                prop_assert_eq!(found, Ok(RouteFields {
+                    region: whole.region,
+                    allow_stale: whole.allow_stale,
+                    forwarded: whole.forwarded,
+                    min_query_index: whole.min_query_index,
+                    max_query_time: whole.max_query_time,
+                }));
+            }
+        }
+    }
 }

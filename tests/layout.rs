@@ -122,8 +122,17 @@ fn every_room_keeps_to_its_row() {
 fn the_top_level_holds_what_was_agreed_and_nothing_else() {
     // R6.13
     const AGREED: &[&str] = &[
-        "Cargo.toml", "Cargo.lock", "README.md", "CHANGELOG.md", "LICENSE-MIT", "LICENSE-APACHE", "src", "man",
-        "tests", "packaging", "target",
+        "Cargo.toml",
+        "Cargo.lock",
+        "README.md",
+        "CHANGELOG.md",
+        "LICENSE-MIT",
+        "LICENSE-APACHE",
+        "src",
+        "man",
+        "tests",
+        "packaging",
+        "target",
     ];
     let extra: Vec<String> = fs::read_dir(root())
         .expect("the top level")
@@ -137,8 +146,23 @@ fn the_top_level_holds_what_was_agreed_and_nothing_else() {
 fn no_runtime_and_no_foreign_framer_is_in_the_tree() {
     // R6.1, R6.4, R6.5; the lock file holds all features, all targets, build and dev parts.
     const FORBIDDEN: &[&str] = &[
-        "tokio", "async-std", "async-executor", "async-io", "async-global-executor", "smol", "futures-executor",
-        "actix-rt", "glommio", "monoio", "compio", "hyper", "h2", "tonic", "reqwest", "yamux", "msgpack-rpc",
+        "tokio",
+        "async-std",
+        "async-executor",
+        "async-io",
+        "async-global-executor",
+        "smol",
+        "futures-executor",
+        "actix-rt",
+        "glommio",
+        "monoio",
+        "compio",
+        "hyper",
+        "h2",
+        "tonic",
+        "reqwest",
+        "yamux",
+        "msgpack-rpc",
     ];
     let lock = fs::read_to_string(root().join("Cargo.lock")).expect("Cargo.lock");
     let names: Vec<&str> =
@@ -183,7 +207,8 @@ mod tests {
 
     #[test]
     fn grouped_and_single_imports_are_both_seen() {
-        let code = code("use crate::base::time;\nuse crate::{mux, conn::tls};\n// crate::edge\nfn f() { crate::api::x() }");
+        let code =
+            code("use crate::base::time;\nuse crate::{mux, conn::tls};\n// crate::edge\nfn f() { crate::api::x() }");
         assert_eq!(imports(&code), ["base", "mux", "conn", "api"]);
     }
 }

@@ -52,7 +52,10 @@ pub(super) struct Call {
 /// What a call is doing. The parked form is small; there may be many.
 pub(super) enum Phase {
     Active(Box<Active>),
-    Parked { place: Place, deadline: Instant },
+    Parked {
+        place: Place,
+        deadline: Instant,
+    },
     /// Its answer is known and waits for its turn.
     Answering,
 }
@@ -215,13 +218,8 @@ impl Server {
     fn run_light(&mut self, query: &Query, last_run: bool) -> Outcome {
         self.fresh_ctx(query.method.heartbeat);
         self.ctx.node_conn_established = self.established_for(query);
-        let request = Request {
-            method: query.method.name,
-            body: &query.body,
-            base: query.base,
-            caller: &query.caller,
-            last_run,
-        };
+        let request =
+            Request { method: query.method.name, body: &query.body, base: query.base, caller: &query.caller, last_run };
         let state = self.root.load();
         (query.method.run)(&request, &state, &self.ctx)
     }

@@ -55,7 +55,12 @@ impl Server {
     }
 
     /// The reply, or `None` when a call was begun whose answer will be it.
-    fn http_route(&mut self, now: Instant, conn: ConnId, request: &HttpRequest) -> Result<Option<HttpReply>, Box<HttpReply>> {
+    fn http_route(
+        &mut self,
+        now: Instant,
+        conn: ConnId,
+        request: &HttpRequest,
+    ) -> Result<Option<HttpReply>, Box<HttpReply>> {
         let query = Query::parse(&request.query)?;
         let pretty = query.flag("pretty");
         let (method, page) = match request.path.as_str() {
@@ -332,7 +337,9 @@ mod tests {
 
     #[test]
     fn parameters_are_read_as_the_peers_read_them() {
-        let query = |text: &str| Query::parse(text).map_err(|r| r.status).and_then(|q| q.options("global").map_err(|r| r.status));
+        let query = |text: &str| {
+            Query::parse(text).map_err(|r| r.status).and_then(|q| q.options("global").map_err(|r| r.status))
+        };
         let options = query("stale&index=7&wait=1500ms&region=").expect("reads");
         assert_eq!((options.allow_stale, options.min_query_index), (true, 7));
         assert_eq!((options.max_query_time, options.region.as_str()), (1_500_000_000, "global"));

@@ -66,8 +66,7 @@ impl Closing {
 }
 
 /// The answer to a connection over the limit of its address (http notes, section 1.2).
-const TOO_MANY_TEXT: &str =
-    "Your IP is issuing too many concurrent connections, please rate limit your calls";
+const TOO_MANY_TEXT: &str = "Your IP is issuing too many concurrent connections, please rate limit your calls";
 
 impl Server {
     fn link(&mut self, id: ConnId) -> Option<&mut Link> {
@@ -95,7 +94,12 @@ impl Server {
             self.metrics.count(rejected);
             if listener == Listener::Rpc {
                 let text = "rejecting client for exceeding maximum RPC connections";
-                self.log_limited(now, Cause::FirstByte, Level::Error, format!("{text}: remote_addr={peer} limit={limit}"));
+                self.log_limited(
+                    now,
+                    Cause::FirstByte,
+                    Level::Error,
+                    format!("{text}: remote_addr={peer} limit={limit}"),
+                );
                 self.output(Output::Close { conn: id, linger: false, abort: false });
             } else {
                 self.closing.insert(id, Closing::Bytes(super::http::bare_reply(429, TOO_MANY_TEXT), 0));
@@ -135,7 +139,12 @@ impl Server {
     }
 
     /// Works on a connection, then takes what came of it. `None` when it is gone.
-    pub(super) fn with_conn<R>(&mut self, now: Instant, id: ConnId, work: impl FnOnce(Instant, &mut Conn) -> R) -> Option<R> {
+    pub(super) fn with_conn<R>(
+        &mut self,
+        now: Instant,
+        id: ConnId,
+        work: impl FnOnce(Instant, &mut Conn) -> R,
+    ) -> Option<R> {
         let link = self.link(id)?;
         let result = work(now, &mut link.conn);
         self.unsettled.push(id);
@@ -360,7 +369,8 @@ impl Server {
                 _ => None,
             };
             if let Some(reason) = revoked {
-                let text = format!("closing connection, its certificate is refused now: remote_addr={peer} error={reason:?}");
+                let text =
+                    format!("closing connection, its certificate is refused now: remote_addr={peer} error={reason:?}");
                 self.log(Level::Warn, text);
                 self.with_conn(now, id, |now, c| c.close(now));
             } else if tls_changed {

@@ -412,7 +412,9 @@ impl Server {
             let value = match value {
                 crate::base::metric::Value::Count(n) => n.to_string(),
                 crate::base::metric::Value::Number(n) => n.to_string(),
-                crate::base::metric::Value::Distribution(h) => format!("count={} sum={}s max={}s", h.count, h.sum, h.max),
+                crate::base::metric::Value::Distribution(h) => {
+                    format!("count={} sum={}s max={}s", h.count, h.sum, h.max)
+                }
             };
             lines.push(format!("metric: {}{label}={value}", metric.name));
         }

@@ -27,8 +27,7 @@ pub fn run_job(job: &Job, state: &State) -> JobOutcome {
 fn run_work(job: &Job, state: &State) -> JobOutcome {
     match &job.work {
         Work::Call { method, body, base, last_run } => {
-            let request =
-                Request { method: method.name, body, base: *base, caller: &job.caller, last_run: *last_run };
+            let request = Request { method: method.name, body, base: *base, caller: &job.caller, last_run: *last_run };
             JobOutcome::Call((method.run)(&request, state, &job.ctx))
         }
         Work::Streaming { method, body, base } => {

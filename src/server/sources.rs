@@ -7,8 +7,8 @@ use std::time::Duration;
 use log::Level;
 
 use crate::api;
-use crate::api::outcome::{EventFilter, MonitorOptions, StreamOutcome, ToNode};
 use crate::api::StreamingMethod;
+use crate::api::outcome::{EventFilter, MonitorOptions, StreamOutcome, ToNode};
 use crate::base::bounded::Queue;
 use crate::base::id::{CallId, ConnId, StreamId};
 use crate::base::metric::Id;
@@ -64,7 +64,12 @@ enum Kind {
     },
     /// Toward a node, on another connection. What waits is bounded by the windows of the two streams: bytes are
     /// credited only once they were passed on.
-    Bridge { to: (ConnId, StreamId), acked: bool, argument: Arc<[u8]>, to_node: VecDeque<(Arc<[u8]>, usize)> },
+    Bridge {
+        to: (ConnId, StreamId),
+        acked: bool,
+        argument: Arc<[u8]>,
+        to_node: VecDeque<(Arc<[u8]>, usize)>,
+    },
 }
 
 impl Server {
@@ -73,7 +78,14 @@ impl Server {
             Ok(method) => {
                 self.metrics.count(Id::StreamingRequest);
                 let kind = Kind::AwaitsArgument(method);
-                let key = self.sources.insert(Source { conn, stream, timer: None, unsent: VecDeque::new(), ending: false, kind });
+                let key = self.sources.insert(Source {
+                    conn,
+                    stream,
+                    timer: None,
+                    unsent: VecDeque::new(),
+                    ending: false,
+                    kind,
+                });
                 self.set_busy(conn, stream, Some(Busy::Source(key)));
                 self.with_conn(now, conn, |now, c| c.streaming_ack(now, stream, ""));
             }
@@ -464,4 +476,3 @@ impl Server {
         self.sources.iter().filter(|(_, source)| matches!(source.kind, Kind::Events { .. })).count()
     }
 }
-

@@ -3,8 +3,8 @@
 pub mod body;
 pub mod entry;
 pub mod first_byte;
-pub mod json;
 pub mod http;
+pub mod json;
 pub mod msgpack;
 pub mod rpc;
 pub mod streaming;

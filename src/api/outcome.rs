@@ -164,8 +164,7 @@ pub struct EventFilter {
 impl EventFilter {
     /// Whether an event is wanted.
     pub fn matches(&self, event: &crate::state::events::Event) -> bool {
-        let _ = event;
-        todo!("api helper")
+        super::event::wanted(self, event)
     }
 }
 

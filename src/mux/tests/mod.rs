@@ -4,6 +4,7 @@
 
 mod flags;
 mod limits;
+mod vectors;
 
 use std::time::Duration;
 

@@ -48,7 +48,7 @@ enum Kind {
     /// The header was acknowledged.
     AwaitsArgument(&'static StreamingMethod),
     /// The handler runs.
-    Starting(Arc<[u8]>),
+    Starting,
     Events {
         filter: EventFilter,
         position: u64,
@@ -103,7 +103,7 @@ impl Server {
         let Some(source) = self.sources.get_mut(key) else { return };
         let Kind::AwaitsArgument(method) = source.kind else { return };
         let body: Arc<[u8]> = body.into();
-        source.kind = Kind::Starting(body.clone());
+        source.kind = Kind::Starting;
         self.next_group_job -= 1;
         let id = CallId(self.next_group_job);
         self.stream_jobs.insert(id, key);

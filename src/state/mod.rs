@@ -190,3 +190,7 @@ impl State {
         bytes
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

@@ -177,7 +177,7 @@ fn size_bounds(min: u64, max: u64, found: &str) -> String {
 }
 
 /// The shortest text of a size that the parser reads back to the same number of bytes.
-pub fn format_size(bytes: u64) -> String {
+fn format_size(bytes: u64) -> String {
     for (shift, unit) in [(30, "GiB"), (20, "MiB"), (10, "KiB")] {
         if bytes != 0 && bytes.trailing_zeros() >= shift {
             return format!("{}{unit}", bytes >> shift);
@@ -202,7 +202,7 @@ fn name(text: &str) -> Result<Checked, String> {
 fn addresses(list: &DeArray<'_>) -> Result<Checked, String> {
     let texts = list.iter().map(|item| match item.get_ref() {
         DeValue::String(text) => address(text).map(|()| text.as_ref().to_owned()),
-        other => Err(wrong_type(Kind::Addresses, &format!("list with a {}", other.type_str()))),
+        other => Err(format!("{} in the list", wrong_type(Kind::Address, other.type_str()))),
     });
     texts.collect::<Result<_, _>>().map(Checked::List)
 }

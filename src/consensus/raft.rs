@@ -568,3 +568,6 @@ fn command_kind(command: &Command) -> &'static str {
         Command::SigningKeyAdd { .. } => "RootKeyMetaUpsertRequestType",
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -103,6 +103,8 @@ fn decode_head<T: Msg + Default>(
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn request(seq: u64, service_method: &str) -> RequestHead {
@@ -184,5 +186,24 @@ mod tests {
         let mut e = Encoder::new();
         encode_reply_head(&mut e, "", 200, "Status.Ping");
         assert_eq!(e.out, b"\x83\xa5Error\xa0\xa3Seq\xcc\xc8\xadServiceMethod\xabStatus.Ping");
+    }
+
+    proptest! {
+        #[test]
+        fn heads_come_back_as_written(error: String, seq: u64, service_method: String, junk in prop::collection::vec(any::<u8>(), 1..40)) {
+            let mut e = Encoder::new();
+            encode_request_head(&mut e, seq, &service_method);
+            prop_assert_eq!(decode_request_head(&e.out), Ok(request(seq, &service_method)));
+            prop_assert_eq!(&request(seq, &service_method).to_bytes(), &e.out);
+            let mut e = Encoder::new();
+            encode_reply_head(&mut e, &error, seq, &service_method);
+            let head = ReplyHead { error, seq, service_method };
+            prop_assert_eq!(&head.to_bytes(), &e.out);
+            prop_assert_eq!(decode_reply_head(&e.out), Ok(head));
+            // Anything at all gives a verdict, and anything behind a head is refused.
+            let _ = (decode_request_head(&junk), decode_reply_head(&junk));
+            e.raw(&junk);
+            prop_assert!(decode_reply_head(&e.out).is_err());
+        }
     }
 }

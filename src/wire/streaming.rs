@@ -39,7 +39,7 @@ wire_structs! {
     pub struct StreamErrWrapper {
         /// Set in the last message of a stream that failed.
         error: Option<StreamError> = "Error",
-        /// Bytes; their meaning is the method's.
-        payload: Bytes = "Payload",
+        /// Bytes; their meaning is the method's. `None` beside an error, as Go peers write it.
+        payload: Option<Bytes> = "Payload",
     }
 }

@@ -93,3 +93,43 @@ impl Header {
         })
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn unknown_versions_and_types_are_named() {
+        let mut bytes = [0; HEADER_BYTES];
+        bytes[0] = 1;
+        assert_eq!(Header::decode(&bytes), Err(HeaderError::Version(1)));
+        bytes[0] = 0;
+        bytes[1] = 4;
+        assert_eq!(Header::decode(&bytes), Err(HeaderError::Type(4)));
+    }
+
+    #[test]
+    fn fields_lie_where_the_specification_puts_them() {
+        let header =
+            Header { frame_type: FrameType::WindowUpdate, flags: SYN | ACK, stream: 0x0102_0304, length: 0x0506 };
+        let bytes = [0, 1, 0, 3, 1, 2, 3, 4, 0, 0, 5, 6];
+        assert_eq!(header.encode(), bytes);
+        assert_eq!(Header::decode(&bytes), Ok(header));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_refused_or_come_back(bytes: [u8; HEADER_BYTES], kind in 0u8..6) {
+            for bytes in [bytes, { let mut near = bytes; near[0] = 0; near[1] = kind; near }] {
+                match Header::decode(&bytes) {
+                    Ok(header) => prop_assert_eq!(header.encode(), bytes),
+                    Err(HeaderError::Version(version)) => prop_assert!(version == bytes[0] && version != 0),
+                    Err(HeaderError::Type(other)) => prop_assert!(other == bytes[1] && other > 3),
+                }
+            }
+        }
+    }
+}

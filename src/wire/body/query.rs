@@ -114,7 +114,10 @@ pub fn route_fields(body: &[u8], base: u64) -> Result<RouteFields> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::wire::msgpack::Encoder;
     use crate::wire::msgpack::Msg;
 
     #[test]
@@ -144,7 +147,10 @@ mod tests {
     #[test]
     fn a_field_of_another_kind_is_an_error_at_its_place() {
         let error = route_fields(b"\x82\xa1x\x01\xa6Region\x05", 33).unwrap_err();
-        assert_eq!(error.to_string(), "msgpack decode error [pos 44]: cannot decode into string");
+        assert_eq!(
+            error.to_string(),
+            "msgpack decode error [pos 45]: invalid byte descriptor for decoding bytes, got: 0x05"
+        );
         for body in [
             &b"\x81\xaaAllowStale\x01"[..],
             b"\x81\xadMinQueryIndex\xff",
@@ -175,5 +181,44 @@ mod tests {
         assert_eq!(fields.min_query_index, query.min_query_index);
         assert_eq!(fields.max_query_time, query.max_query_time);
         assert!(fields.allow_stale && fields.forwarded);
+    }
+
+    proptest! {
+        #[test]
+        fn routing_agrees_with_the_whole_decoder(
+            body in prop_oneof![
+                prop::collection::vec(any::<u8>(), 0..80),
+                // Maps of the right names with values of any kind.
+                prop::collection::vec(
+                    (
+                        prop::sample::select(vec!["Region", "AllowStale", "Forwarded", "MinQueryIndex", "MaxQueryTime", "X"]),
+                        prop::sample::select(vec![&b"\xc0"[..], b"\xc3", b"\xa1a", b"\x05", b"\xff", b"\x92\x01\x80", b"\x81\xa1a\xc2"]),
+                    ),
+                    0..8,
+                ).prop_map(|entries| {
+                    let mut e = Encoder::new();
+                    e.map(entries.len());
+                    for (key, value) in entries {
+                        e.str(key);
+                        e.raw(value);
+                    }
+                    e.out
+                }),
+            ],
+            base: u64,
+        ) {
+            let found = route_fields(&body, base);
+            if body.first().is_some_and(|first| *first == 0xde || first & 0xf0 == 0x80)
+                && let Ok(whole) = QueryOptions::from_bytes(&body)
+            {
+                prop_assert_eq!(found, Ok(RouteFields {
+                    region: whole.region,
+                    allow_stale: whole.allow_stale,
+                    forwarded: whole.forwarded,
+                    min_query_index: whole.min_query_index,
+                    max_query_time: whole.max_query_time,
+                }));
+            }
+        }
     }
 }

@@ -1,0 +1,406 @@
+//! One msgpack value as JSON text, the way Nomad's HTTP API shows it. Never reads JSON and never buffers a value.
+//!
+//! Maps become objects, byte strings base64, Go's binary times RFC 3339. The wire does not tell strings from byte
+//! strings, nor times from either, so text is what is valid UTF-8, and a time is what has the shape of one under a
+//! name that holds times. Source: HTTP notes, section 1.2; transport notes, section 5.
+
+use std::fmt::Write;
+
+use crate::base::time::format_rfc3339;
+use crate::wire::msgpack::{DecodeError, Decoder, Kind, Result};
+
+/// Values may nest less deep than this; what peers send nests some ten deep.
+pub const MAX_JSON_DEPTH: usize = 128;
+
+/// Names of fields that hold times (`time.Time` of Go) in the structures of Nomad.
+///
+/// Others of the same name hold integers (CreateTime of a variable): a value that has not the shape of a time is
+/// written as what it is.
+pub const TIME_FIELDS: &[&str] = &[
+    "CreateTime",
+    "Date",
+    "Established",
+    "ExpirationTime",
+    "FinishedAt",
+    "ForceDeadline",
+    "LastRestart",
+    "LeaseExpiration",
+    "ModifyTime",
+    "RequireProgressBy",
+    "StableSince",
+    "StartedAt",
+    "SubmitTime",
+    "Time",
+    "Timestamp",
+    "UpdateTime",
+    "UpdatedAt",
+];
+
+/// How a value is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JsonStyle {
+    /// Keys sorted by name; otherwise in the order of the input.
+    pub sorted: bool,
+    /// Fields shown as the empty string wherever they lie.
+    pub blanked: &'static [&'static str],
+}
+
+impl JsonStyle {
+    /// As the HTTP API shows a registered object: keys by name, no secrets.
+    pub const PUBLIC: JsonStyle = JsonStyle { sorted: true, blanked: &["SecretID"] };
+    /// Everything as it came.
+    pub const PLAIN: JsonStyle = JsonStyle { sorted: false, blanked: &[] };
+}
+
+/// Appends a value in [`JsonStyle::PUBLIC`].
+///
+/// # Errors
+/// Bytes that are not one whole value, an extension, a key that is a container, or nesting of [`MAX_JSON_DEPTH`] or
+/// deeper. What `out` holds beyond its old end is then of no use.
+pub fn to_json(value: &[u8], out: &mut String) -> Result<()> {
+    to_json_in_style(value, JsonStyle::PUBLIC, out)
+}
+
+/// Appends a value in a style of choice.
+///
+/// # Errors
+/// As [`to_json`].
+pub fn to_json_in_style(value: &[u8], style: JsonStyle, out: &mut String) -> Result<()> {
+    let mut writer = Writer { d: Decoder::new(value), style, out };
+    writer.value("", 0)?;
+    if writer.d.at_end() { Ok(()) } else { Err(writer.d.error("bytes after the value")) }
+}
+
+/// Appends a JSON string. `<`, `>` and `&` are written as they are.
+pub fn push_json_string(text: &str, out: &mut String) {
+    out.push('"');
+    let mut written = 0;
+    for (at, byte) in text.bytes().enumerate() {
+        let escape = match byte {
+            b'"' => "\\\"",
+            b'\\' => "\\\\",
+            b'\n' => "\\n",
+            b'\r' => "\\r",
+            b'\t' => "\\t",
+            0..0x20 => "",
+            _ => continue,
+        };
+        out.push_str(text.get(written..at).unwrap_or_default());
+        written = at + 1;
+        if escape.is_empty() {
+            push_fmt(out, format_args!("\\u{byte:04x}"));
+        } else {
+            out.push_str(escape);
+        }
+    }
+    out.push_str(text.get(written..).unwrap_or_default());
+    out.push('"');
+}
+
+/// Appends bytes in base64 (RFC 4648 section 4, padded), without quotes.
+pub fn push_base64(bytes: &[u8], out: &mut String) {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    for chunk in bytes.chunks(3) {
+        let bits = chunk.iter().fold(0usize, |bits, byte| bits << 8 | usize::from(*byte)) << (8 * (3 - chunk.len()));
+        for nth in 0..4 {
+            let digit = ALPHABET[bits >> (18 - 6 * nth) & 63];
+            out.push(if nth <= chunk.len() { char::from(digit) } else { '=' });
+        }
+    }
+}
+
+/// The text of a Go binary time; `None` when the bytes are none, or of a year that RFC 3339 cannot hold.
+///
+/// A time in a zone keeps its offset, as Go prints it.
+pub fn go_time_text(bytes: &[u8]) -> Option<String> {
+    const UNIX_OF_YEAR_1: i64 = -62_135_596_800;
+    const UNIX_OF_YEAR_10000: i64 = 253_402_300_800;
+    let ([1, s0, s1, s2, s3, s4, s5, s6, s7, n0, n1, n2, n3, z0, z1], []) = bytes.split_first_chunk()? else {
+        return None;
+    };
+    let nanos = u32::from_be_bytes([*n0, *n1, *n2, *n3]);
+    // Minutes east of Greenwich; -1 says UTC.
+    let offset = match i16::from_be_bytes([*z0, *z1]) {
+        -1 => 0,
+        minutes => i64::from(minutes),
+    };
+    let since_year_1 = i64::from_be_bytes([*s0, *s1, *s2, *s3, *s4, *s5, *s6, *s7]);
+    let local = since_year_1.checked_add(UNIX_OF_YEAR_1)?.checked_add(offset * 60)?;
+    if nanos > 999_999_999 || !(UNIX_OF_YEAR_1..UNIX_OF_YEAR_10000).contains(&local) || offset.abs() >= 24 * 60 {
+        return None;
+    }
+    let mut text = format_rfc3339(local, nanos);
+    if offset != 0 {
+        text.pop();
+        let sign = if offset < 0 { '-' } else { '+' };
+        push_fmt(&mut text, format_args!("{sign}{:02}:{:02}", offset.abs() / 60, offset.abs() % 60));
+    }
+    Some(text)
+}
+
+fn push_fmt(out: &mut String, text: std::fmt::Arguments<'_>) {
+    out.write_fmt(text).expect("writing to a String cannot fail");
+}
+
+struct Writer<'a, 'o> {
+    d: Decoder<'a>,
+    style: JsonStyle,
+    out: &'o mut String,
+}
+
+/// An object's entry within the output: its key's bytes in the input and its text.
+struct Entry<'a> {
+    key: &'a [u8],
+    start: usize,
+    end: usize,
+}
+
+impl<'a> Writer<'a, '_> {
+    /// Writes the next value, the one called `name`.
+    fn value(&mut self, name: &str, depth: usize) -> Result<()> {
+        if depth >= MAX_JSON_DEPTH {
+            return Err(self.d.error("nested too deeply"));
+        }
+        match self.d.kind()? {
+            Kind::Nil => {
+                self.d.nil()?;
+                self.out.push_str("null");
+            }
+            Kind::Bool => {
+                let text = if self.d.bool()? { "true" } else { "false" };
+                self.out.push_str(text);
+            }
+            Kind::Int => {
+                let number = self.d.integer()?;
+                push_fmt(self.out, format_args!("{number}"));
+            }
+            Kind::Float => {
+                let number = self.d.f64()?;
+                self.float(number);
+            }
+            Kind::Str => {
+                let bytes = self.d.bytes()?;
+                self.text_or_bytes(name, bytes);
+            }
+            Kind::Array => self.array(name, depth)?,
+            Kind::Map => self.object(depth)?,
+            Kind::Ext => return Err(self.d.error("extensions have no JSON form")),
+        }
+        Ok(())
+    }
+
+    fn float(&mut self, number: f64) {
+        if !number.is_finite() {
+            self.out.push_str("null");
+        } else if number.abs() < 1e21 {
+            // Whole numbers without a fraction, as Go writes them.
+            push_fmt(self.out, format_args!("{number}"));
+        } else {
+            push_fmt(self.out, format_args!("{number:e}"));
+        }
+    }
+
+    fn text_or_bytes(&mut self, name: &str, bytes: &[u8]) {
+        let time = if TIME_FIELDS.contains(&name) { go_time_text(bytes) } else { None };
+        match (time, std::str::from_utf8(bytes)) {
+            (Some(time), _) => push_json_string(&time, self.out),
+            (None, Ok(text)) => push_json_string(text, self.out),
+            (None, Err(_)) => {
+                self.out.push('"');
+                push_base64(bytes, self.out);
+                self.out.push('"');
+            }
+        }
+    }
+
+    fn array(&mut self, name: &str, depth: usize) -> Result<()> {
+        let len = self.d.array()?.unwrap_or(0);
+        self.out.push('[');
+        for nth in 0..len {
+            if nth > 0 {
+                self.out.push(',');
+            }
+            self.value(name, depth + 1)?;
+        }
+        self.out.push(']');
+        Ok(())
+    }
+
+    fn object(&mut self, depth: usize) -> Result<()> {
+        let len = self.d.map()?.unwrap_or(0);
+        self.out.push('{');
+        let body = self.out.len();
+        let mut entries: Vec<Entry<'a>> = Vec::new();
+        for nth in 0..len {
+            if nth > 0 {
+                self.out.push(',');
+            }
+            let start = self.out.len();
+            let key = self.entry(depth)?;
+            if self.style.sorted {
+                entries.push(Entry { key, start, end: self.out.len() });
+            }
+        }
+        if !entries.is_sorted_by_key(|entry| entry.key) {
+            self.sort(body, entries);
+        }
+        self.out.push('}');
+        Ok(())
+    }
+
+    /// Writes a key and its value, and hands back the key's bytes.
+    fn entry(&mut self, depth: usize) -> Result<&'a [u8]> {
+        let (key, name) = self.key()?;
+        push_json_string(&name, self.out);
+        self.out.push(':');
+        if self.style.blanked.contains(&&*name) {
+            self.d.skip()?;
+            self.out.push_str("\"\"");
+        } else {
+            self.value(&name, depth + 1)?;
+        }
+        Ok(key)
+    }
+
+    /// Reads a key: its bytes, and how it is written. Numbers become text, as Go's encoder does with such maps.
+    fn key(&mut self) -> Result<(&'a [u8], std::borrow::Cow<'a, str>)> {
+        match self.d.kind()? {
+            Kind::Str => self.d.bytes().map(|bytes| (bytes, String::from_utf8_lossy(bytes))),
+            Kind::Int => {
+                let raw = self.d.clone().raw()?;
+                Ok((raw, self.d.integer()?.to_string().into()))
+            }
+            _ => Err(self.key_error()),
+        }
+    }
+
+    fn key_error(&self) -> DecodeError {
+        self.d.error("only strings and integers can be keys")
+    }
+
+    /// Puts the entries that stand at the end of the output, from `body` on, in the order of their keys.
+    fn sort(&mut self, body: usize, mut entries: Vec<Entry<'a>>) {
+        entries.sort_by_key(|entry| entry.key);
+        let sorted: Vec<&str> =
+            entries.iter().map(|entry| self.out.get(entry.start..entry.end).unwrap_or_default()).collect();
+        let sorted = sorted.join(",");
+        self.out.truncate(body);
+        self.out.push_str(&sorted);
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::wire::body::node::{go_time, go_zero_time};
+    use crate::wire::msgpack::Encoder;
+
+    fn plain(value: &[u8]) -> String {
+        let mut out = String::new();
+        to_json_in_style(value, JsonStyle::PLAIN, &mut out).unwrap();
+        out
+    }
+
+    #[test]
+    fn values_become_json() {
+        for (value, json) in [
+            (&b"\xc0"[..], "null"),
+            (b"\xc3", "true"),
+            (b"\xc2", "false"),
+            (b"\x07", "7"),
+            (b"\xff", "-1"),
+            (b"\xcf\xff\xff\xff\xff\xff\xff\xff\xff", "18446744073709551615"),
+            (b"\xd3\x80\x00\x00\x00\x00\x00\x00\x00", "-9223372036854775808"),
+            (b"\xcb\x3f\xf8\x00\x00\x00\x00\x00\x00", "1.5"),
+            (b"\xcb\x40\x49\x00\x00\x00\x00\x00\x00", "50"),
+            (b"\xcb\x7f\xf8\x00\x00\x00\x00\x00\x00", "null"),
+            (b"\xa0", "\"\""),
+            (b"\xa5<a>&\"", "\"<a>&\\\"\""),
+            (b"\xa4a\n\x01\\", "\"a\\n\\u0001\\\\\""),
+            (b"\xa2\xc3\xa4", "\"\u{e4}\""),
+            (b"\xa2\xfe\xff", "\"/v8=\""),
+            (b"\xa3\xfe\xff\x00", "\"/v8A\""),
+            (b"\xa1\xff", "\"/w==\""),
+            (b"\x90", "[]"),
+            (b"\x92\x01\x91\xc0", "[1,[null]]"),
+            (b"\x80", "{}"),
+            (b"\x82\xa1b\x01\xa1a\x80", "{\"b\":1,\"a\":{}}"),
+            (b"\x81\x05\x06", "{\"5\":6}"),
+        ] {
+            assert_eq!(plain(value), json, "{value:02x?}");
+        }
+    }
+
+    #[test]
+    fn keys_are_sorted_and_secrets_blanked() {
+        let value = b"\x84\xa4Name\xa1n\xa8SecretID\xa3abc\xa2ID\xa1i\xa3Sub\x82\xa8SecretID\xc0\xa1A\x92\x01\x02";
+        let mut out = String::from("x");
+        to_json(value, &mut out).unwrap();
+        assert_eq!(out, r#"x{"ID":"i","Name":"n","SecretID":"","Sub":{"A":[1,2],"SecretID":""}}"#);
+        let kept = r#"{"Name":"n","SecretID":"abc","ID":"i","Sub":{"SecretID":null,"A":[1,2]}}"#;
+        assert_eq!(plain(value), kept);
+    }
+
+    #[test]
+    fn times_are_known_by_name_and_shape() {
+        let zone = |digits: [u8; 2]| {
+            let mut bytes = b"\x01\x00\x00\x00\x0e\xe0\xe9\x10\x85\x00\x00\x00\x00".to_vec();
+            bytes.extend(digits);
+            bytes
+        };
+        for (bytes, text) in [
+            (go_time(1_767_323_045_678_901_234).0, "2026-01-02T03:04:05.678901234Z"),
+            (go_zero_time().0, "0001-01-01T00:00:00Z"),
+            // Captured in msgpack_values: the same wall time at +02:00 and, with other seconds, at -05:30.
+            (zone([0x00, 0x78]), "2026-01-02T03:04:05+02:00"),
+            (b"\x01\x00\x00\x00\x0e\xe0\xe9\x79\xfd\x00\x00\x00\x00\xfe\xb6".to_vec(), "2026-01-02T03:04:05-05:30"),
+        ] {
+            assert_eq!(go_time_text(&bytes).as_deref(), Some(text));
+            let mut e = Encoder::new();
+            e.map(2);
+            e.str("UpdateTime");
+            e.bytes(&bytes);
+            e.str("Other");
+            e.bytes(&bytes);
+            let json: serde_json::Value = serde_json::from_str(&plain(&e.out)).unwrap();
+            assert_eq!(json["UpdateTime"], text);
+            assert_ne!(json["Other"], text);
+        }
+        for none in [&b""[..], &[1; 14], &[2; 15], &[1; 16], &zone([0x7f, 0xff])] {
+            assert_eq!(go_time_text(none), None, "{none:02x?}");
+        }
+        assert_eq!(go_time_text(&[[1u8, 0x7f].as_slice(), &[0xff; 13]].concat()), None);
+        // The same name with an integer, as a variable has it.
+        assert_eq!(plain(b"\x81\xaaCreateTime\x05"), "{\"CreateTime\":5}");
+    }
+
+    #[test]
+    fn what_is_no_value_is_an_error() {
+        let deep = vec![0x91; MAX_JSON_DEPTH + 1];
+        let deep = [deep, vec![0xc0]].concat();
+        for value in [&b""[..], b"\xc1", b"\xd4\x01\x02", b"\x81\x80\x01", b"\x92\x01", b"\x01\x02", &deep] {
+            assert!(to_json(value, &mut String::new()).is_err(), "{value:02x?}");
+        }
+        assert!(to_json(&deep[2..], &mut String::new()).is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn the_text_is_always_json(bytes in prop::collection::vec(prop_oneof![any::<u8>(), 0x80u8..0xa4], 0..60)) {
+            let mut out = String::new();
+            if to_json(&bytes, &mut out).is_ok() {
+                prop_assert!(serde_json::from_str::<serde_json::Value>(&out).is_ok(), "{}", out);
+            }
+        }
+
+        #[test]
+        fn strings_escape_as_json_does(text: String) {
+            let mut out = String::new();
+            push_json_string(&text, &mut out);
+            prop_assert_eq!(serde_json::from_str::<String>(&out).unwrap(), text);
+        }
+    }
+}

@@ -132,4 +132,5 @@ impl Client {
 #[allow(clippy::unwrap_used)]
 pub(crate) mod fake;
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests;

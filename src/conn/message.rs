@@ -53,8 +53,9 @@ impl Malformed {
     }
 }
 
-fn moved(error: DecodeError, base: u64) -> DecodeError {
-    DecodeError { pos: error.pos.saturating_add(base), what: error.what }
+fn moved(mut error: DecodeError, base: u64) -> DecodeError {
+    error.pos = error.pos.saturating_add(base);
+    error
 }
 
 /// A head of a message.
@@ -97,8 +98,9 @@ impl<H: Head> MessageScan<H> {
             None => {
                 let is_head = |byte| matches!(byte, 0x80..=0x9f | 0xdc..=0xdf);
                 if bytes.first().is_some_and(|byte| !is_head(*byte)) {
-                    let what = "only encoded map or array can be decoded into a struct";
-                    return Err(Malformed::Value(DecodeError { pos: base, what }));
+                    // Its first byte is enough to tell, however long it claims to be.
+                    H::decode(bytes.get(..1).unwrap_or_default())
+                        .map_err(|error| Malformed::Value(moved(error, base)))?;
                 }
                 let Some(end) = scan_value(&mut self.scanner, bytes, max_bytes, base)? else { return Ok(None) };
                 let head = H::decode(bytes.get(..end).unwrap_or_default())
@@ -181,6 +183,11 @@ impl Input {
     /// How many bytes wait.
     pub(super) fn len(&self) -> usize {
         self.bytes().len()
+    }
+
+    /// Bytes came that nobody looked for more in.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.unconsumed > 0
     }
 }
 

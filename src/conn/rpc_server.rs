@@ -113,7 +113,7 @@ impl RpcServer {
 
     /// Calls wait that may be taken once [`Context::takes_calls`] says so.
     pub(super) fn is_stalled(&self) -> bool {
-        !self.is_busy() && self.more.as_deref().is_some_and(|more| !more.input.is_empty())
+        !self.is_busy() && self.more.as_deref().is_some_and(|more| more.input.is_waiting())
     }
 
     /// Bytes held of requests, and of replies.

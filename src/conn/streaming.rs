@@ -160,6 +160,11 @@ impl Streaming {
         }
     }
 
+    /// What comes is needed at once: nobody else has the stream in hand.
+    pub(super) fn is_reading(&self) -> bool {
+        matches!(self.stage, Stage::Header | Stage::Argument)
+    }
+
     /// Bytes held of header and argument.
     pub(super) fn held(&self) -> usize {
         self.input.len()

@@ -72,6 +72,11 @@ impl Deframer {
         Ok(Some(Piece::Header(header)))
     }
 
+    /// Whether part of a frame has come, and the rest has not.
+    pub fn is_within_frame(&self) -> bool {
+        self.held > 0 || self.payload_left > 0
+    }
+
     /// The payload among the next `available` bytes.
     fn payload(&mut self, available: usize, at: &mut usize) -> Piece {
         let taken = u32::try_from(available).unwrap_or(u32::MAX).min(self.payload_left);

@@ -308,6 +308,11 @@ impl MuxSession {
         self.streams.len()
     }
 
+    /// Whether the bytes so far end within a frame.
+    pub fn is_within_frame(&self) -> bool {
+        self.deframer.is_within_frame()
+    }
+
     fn handle_header(&mut self, now: Instant, header: Header) {
         match header.frame_type {
             FrameType::Data | FrameType::WindowUpdate => {

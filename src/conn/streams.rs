@@ -181,12 +181,7 @@ impl Streams {
         self.settle(world, &[]);
     }
 
-    pub(super) fn call(
-        &mut self,
-        world: &mut World<'_>,
-        method: &str,
-        body: &[u8],
-    ) -> Result<StreamId, CannotOpen> {
+    pub(super) fn call(&mut self, world: &mut World<'_>, method: &str, body: &[u8]) -> Result<StreamId, CannotOpen> {
         let seq = self.next_seq;
         let stream = self.open(world, |cx| Some(Stream::Client(Box::new(RpcClient::start(cx, seq, method, body)))))?;
         self.next_seq += 1;
@@ -355,12 +350,7 @@ impl Streams {
     }
 
     /// Lets a stream's codec act, then does what it decided.
-    fn act(
-        &mut self,
-        world: &mut World<'_>,
-        id: StreamId,
-        act: impl FnOnce(&mut Stream, &mut Context<'_>) -> Fate,
-    ) {
+    fn act(&mut self, world: &mut World<'_>, id: StreamId, act: impl FnOnce(&mut Stream, &mut Context<'_>) -> Fate) {
         let takes_calls = self.takes_calls(world);
         let Some(stream) = self.streams.get_mut(&id) else { return };
         let before = stream.deadline();

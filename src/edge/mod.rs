@@ -1,6 +1,33 @@
-//! edge helper
+//! Performs: the one room of the daemon that touches the kernel. Sockets, files, threads, clocks, signals, the log and
+//! the service manager; each source of effect has a file of its own.
+//!
+//! Decides nothing about the protocol: what is to be done, the server machine says.
+
+pub mod certificates;
+pub mod clock;
+mod connections;
 pub mod consensus_thread;
 pub mod data_dir;
+pub mod doors;
+pub mod entropy;
+pub mod event_loop;
+pub mod files;
+pub mod handler_pool;
+pub mod inbox;
+pub mod keyring;
 pub(crate) mod log_files;
 pub mod log_store;
+pub mod logging;
+pub mod machine;
+#[allow(unsafe_code)]
+mod os;
+mod perform;
+mod process_facts;
+pub mod proposals;
+pub mod reload;
+pub mod signals;
 pub mod snapshots;
+mod socket;
+pub mod systemd;
+pub mod tls_files;
+mod traffic;

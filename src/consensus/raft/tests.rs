@@ -167,7 +167,8 @@ pub(super) fn replay(entries: &[LogEntry], up_to: Index) -> State {
     let mut state = State::new();
     for entry in entries.iter().filter(|entry| entry.index <= up_to) {
         let noop = Entry { time_unix_nanos: state.time_unix_nanos(), session: None, command: Command::Noop };
-        let command = if entry.kind == 0 && !entry.data.is_empty() { Entry::decode(&entry.data).unwrap() } else { noop };
+        let command =
+            if entry.kind == 0 && !entry.data.is_empty() { Entry::decode(&entry.data).unwrap() } else { noop };
         state.apply(entry.index, entry.term, &command);
     }
     state

@@ -1,0 +1,151 @@
+//! The private keys that sign identities, one file each in the data folder. They never leave it: what is replicated is
+//! the public half.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+
+use ring::rand::SystemRandom;
+use ring::signature::Ed25519KeyPair;
+
+use crate::api::identity::Signer;
+
+use super::entropy;
+use super::files::{make_private_folder, write_whole};
+use super::inbox::{Post, Told};
+
+/// The folder below the data folder.
+const FOLDER: &str = "keyring";
+/// `<key id>.pk8`: an Ed25519 key in PKCS#8 version 2 form (RFC 8410, RFC 5958).
+const EXTENSION: &str = "pk8";
+
+/// Makes and loads signing keys.
+#[derive(Clone, Debug)]
+pub struct Keyring {
+    folder: PathBuf,
+}
+
+impl Keyring {
+    /// The keyring of a data folder. Touches no file.
+    pub fn new(data_folder: &Path) -> Keyring {
+        Keyring { folder: data_folder.join(FOLDER) }
+    }
+
+    /// Loads the key with this id, else the first one on disk, else makes one. Blocks on the disk.
+    ///
+    /// A key that is wanted and not here was made by another server: this one then needs a key of its own.
+    ///
+    /// # Errors
+    /// A sentence that names the file.
+    pub fn load_or_make(&self, wanted: Option<&str>) -> Result<Signer, String> {
+        let wrong = |error: &dyn std::fmt::Display| format!("{}: {error}", self.folder.display());
+        make_private_folder(&self.folder).map_err(|error| wrong(&error))?;
+        match wanted {
+            Some(key_id) if is_key_id(key_id) => {
+                if let Some(signer) = self.load(key_id)? {
+                    return Ok(signer);
+                }
+                log::warn!("signing key is not on this server, making another: key_id={key_id}");
+            }
+            Some(_) => log::warn!("signing key has an id that is no UUID, making another"),
+            None => {
+                if let Some(key_id) = self.first()? {
+                    return self.load(&key_id)?.ok_or_else(|| wrong(&"a key has vanished"));
+                }
+            }
+        }
+        self.make()
+    }
+
+    /// The same on a thread of its own; the loop is told when it is done.
+    ///
+    /// # Errors
+    /// When the system has no more threads.
+    pub fn fetch(&self, wanted: Option<String>, post: &Post) -> std::io::Result<()> {
+        let (keyring, post) = (self.clone(), post.clone());
+        thread::Builder::new().name("signing-key".to_owned()).spawn(move || {
+            let result = keyring.load_or_make(wanted.as_deref()).map(Arc::new);
+            post.tell(Told::SigningKey { wanted, result });
+        })?;
+        Ok(())
+    }
+
+    fn path_of(&self, key_id: &str) -> PathBuf {
+        self.folder.join(key_id).with_extension(EXTENSION)
+    }
+
+    fn load(&self, key_id: &str) -> Result<Option<Signer>, String> {
+        let path = self.path_of(key_id);
+        match fs::read(&path) {
+            Ok(bytes) => Signer::new(key_id, &bytes).map(Some).map_err(|error| format!("{}: {error}", path.display())),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(format!("{}: {error}", path.display())),
+        }
+    }
+
+    /// The first id in the order of text, so that the choice does not hang on how the folder lists its files.
+    fn first(&self) -> Result<Option<String>, String> {
+        let wrong = |error: std::io::Error| format!("{}: {error}", self.folder.display());
+        let mut ids = Vec::new();
+        for entry in fs::read_dir(&self.folder).map_err(wrong)? {
+            let path = entry.map_err(wrong)?.path();
+            let is_key = path.extension().is_some_and(|extension| extension == EXTENSION);
+            if let Some(id) = path.file_stem().and_then(|stem| stem.to_str()).filter(|id| is_key && is_key_id(id)) {
+                ids.push(id.to_owned());
+            }
+        }
+        Ok(ids.into_iter().min())
+    }
+
+    fn make(&self) -> Result<Signer, String> {
+        let key_id = entropy::uuid()?;
+        let key = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new())
+            .map_err(|_| "the system's source of randomness fails".to_owned())?;
+        let signer = Signer::new(&key_id, key.as_ref())?;
+        let path = self.path_of(&key_id);
+        write_whole(&path, key.as_ref()).map_err(|error| format!("{}: {error}", path.display()))?;
+        Ok(signer)
+    }
+}
+
+/// Whether a text is safe as a file's name: what a UUID is made of, and nothing that walks elsewhere.
+fn is_key_id(text: &str) -> bool {
+    text.len() == 36 && text.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-')
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_key_is_made_once_and_found_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let keyring = Keyring::new(folder.path());
+        let made = keyring.load_or_make(None).unwrap();
+        let path = folder.path().join("keyring").join(format!("{}.pk8", made.key_id()));
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::metadata(path.parent().unwrap()).unwrap().permissions().mode() & 0o777, 0o700);
+        let again = keyring.load_or_make(None).unwrap();
+        assert_eq!((again.key_id(), again.public_key()), (made.key_id(), made.public_key()));
+        let by_id = keyring.load_or_make(Some(made.key_id())).unwrap();
+        assert_eq!(by_id.public_key(), made.public_key());
+        // The key of another server is not here; an id that is none never becomes a path.
+        for other in ["2f2d1c08-9e27-4b0a-a3b5-7d5f9be7a111", "../../etc/passwd"] {
+            assert_ne!(keyring.load_or_make(Some(other)).unwrap().key_id(), made.key_id());
+        }
+    }
+
+    #[test]
+    fn a_damaged_key_is_an_error_that_names_its_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let keyring = Keyring::new(folder.path());
+        let made = keyring.load_or_make(None).unwrap();
+        let path = folder.path().join("keyring").join(format!("{}.pk8", made.key_id()));
+        fs::write(&path, b"no key").unwrap();
+        assert!(keyring.load_or_make(None).unwrap_err().contains(made.key_id()));
+    }
+}

@@ -108,7 +108,7 @@ mod tests {
     }
 
     fn batch(ids: std::ops::Range<u64>) -> Vec<Proposal> {
-        ids.map(|id| Proposal { id: CallId(id), session: None, command: Command::Barrier }).collect()
+        ids.map(|id| Proposal { id: CallId(id), session: None, command: Command::Noop }).collect()
     }
 
     fn at(seconds: u64) -> Instant {

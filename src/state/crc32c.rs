@@ -44,7 +44,7 @@ pub fn crc32c(bytes: &[u8]) -> u32 {
         let mixed = (u64::from_le_bytes(mixed) ^ u64::from(crc)).to_le_bytes();
         TABLES.iter().rev().zip(mixed).fold(0, |crc, (table, byte)| crc ^ table[usize::from(byte)])
     });
-    let step = |crc: u32, byte: &u8| crc >> 8 ^ TABLES[0][(crc as u8 ^ byte) as usize];
+    let step = |crc: u32, byte: &u8| crc >> 8 ^ TABLES[0][usize::from(crc.to_le_bytes()[0] ^ byte)];
     !rest.iter().fold(crc, step)
 }
 

@@ -19,8 +19,7 @@ use std::sync::Arc;
 use ring::digest;
 
 use crate::base::id::{Index, Term};
-use crate::wire::entry::Command;
-use crate::wire::entry::Entry;
+use crate::wire::entry::{Command, Entry};
 
 use self::events::Event;
 use self::keyring::{SigningKey, SigningKeys};
@@ -190,3 +189,7 @@ impl State {
         bytes
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

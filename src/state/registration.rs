@@ -63,16 +63,18 @@ impl<'a> Registration<'a> {
             "StatusDescription" => &mut self.status_description,
             "SchedulingEligibility" => &mut self.eligibility,
             "IdentitySigningKeyID" => &mut self.identity_signing_key_id,
-            // The server's own; what an agent thinks of them does not count.
-            _ if node::is_column(key) => return d.skip(),
-            _ => return self.take_rest(key, d),
+            _ => return self.take_other(key, d),
         };
         *text = d.str()?;
         Ok(())
     }
 
-    fn take_rest(&mut self, key: &'a str, d: &mut Decoder<'a>) -> Result<()> {
+    fn take_other(&mut self, key: &'a str, d: &mut Decoder<'a>) -> Result<()> {
         check_value(d.clone())?;
+        if node::is_column(key) {
+            // The server's own; what an agent thinks of them does not count.
+            return d.skip();
+        }
         match key {
             "Attributes" => self.attributes = texts(d.clone())?,
             "Meta" => self.meta = texts(d.clone())?,

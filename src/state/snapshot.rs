@@ -12,7 +12,7 @@ use crate::state::keyring::{SigningKey, SigningKeys};
 use crate::state::node::{Node, NodeStatus};
 use crate::wire::msgpack::{Decoder, Encoder, Msg, Result as Decoded};
 
-/// Bytes of a chunk before its checksum, about.
+/// Bytes of a chunk's content at most; every chunk but the last two has as many.
 pub const CHUNK_BYTES: usize = 256 * 1024;
 
 /// Version of the format.
@@ -195,31 +195,26 @@ struct Head {
 impl Head {
     /// Reads the head that begins `bytes`, of the chunk with this number. Every later version keeps this layout.
     fn read(bytes: &[u8], number: u32) -> Result<Head, HeadFault> {
-        let mut rest = bytes.get(..HEAD_BYTES).ok_or(HeadFault::Short)?;
-        let (said, sum) = rest.split_at(HEAD_BYTES - SUM_BYTES);
-        let sum_fits = sum == crc32c(said).to_be_bytes();
-        let mut take = |width: usize| {
-            let (digits, after) = rest.split_at(width);
-            rest = after;
-            digits.iter().fold(0u32, |number, digit| number << 8 | u32::from(*digit))
-        };
-        if take(4) != u32::from_be_bytes(MAGIC) {
+        let head: &[u8; HEAD_BYTES] = bytes.first_chunk().ok_or(HeadFault::Short)?;
+        let [m0, m1, m2, m3, v0, v1, k0, k1, n0, n1, n2, n3, l0, l1, l2, l3, sum @ ..] = head;
+        if [*m0, *m1, *m2, *m3] != MAGIC {
             return Err(HeadFault::Other("no chunk begins here"));
         }
-        if !sum_fits {
+        if *sum != crc32c(&head[..HEAD_BYTES - SUM_BYTES]).to_be_bytes() {
             return Err(HeadFault::Other("checksum of the head is wrong"));
         }
-        let (version, kind, counted, len) = (take(2) as u16, take(2) as u16, take(4), take(4) as usize);
+        let version = u16::from_be_bytes([*v0, *v1]);
         if version != SNAPSHOT_VERSION {
             return Err(HeadFault::Version(version));
         }
-        if counted != number {
+        if u32::from_be_bytes([*n0, *n1, *n2, *n3]) != number {
             return Err(HeadFault::Other("chunk is out of order"));
         }
+        let len = u32::from_be_bytes([*l0, *l1, *l2, *l3]) as usize;
         if len > CHUNK_BYTES {
             return Err(HeadFault::Other("chunk is too long"));
         }
-        Ok(Head { kind, len })
+        Ok(Head { kind: u16::from_be_bytes([*k0, *k1]), len })
     }
 }
 

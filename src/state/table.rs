@@ -87,7 +87,7 @@ mod tests {
         }
         assert_eq!(texts(&table, ""), [1, 2, 0]);
         assert_eq!(texts(&table, "aa"), [2, 0]);
-        assert_eq!(texts(&table, "d"), []);
+        assert!(texts(&table, "d").is_empty());
         assert_eq!(table.rows_from("").next_back().map(|row| **row), Some(0));
         assert_eq!((table.index(), table.len()), (Index(7), 3));
     }

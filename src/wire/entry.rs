@@ -476,7 +476,8 @@ mod tests {
             (&[0x94, 1, 0, 0x91, 0, 0], 4, "the session lacks a field"),
             (&[0xc0], 1, "an entry is a list"),
         ] {
-            assert_eq!(Entry::decode(bytes), Err(DecodeError { pos, what }), "{bytes:?}");
+            let error = Entry::decode(bytes).unwrap_err();
+            assert_eq!((error.pos, error.what), (pos, what), "{bytes:?}");
         }
         assert_eq!(Entry::version_and_tag(&[0x94, 2, 0, 0xc0, 99]), Ok((2, 99)));
         assert!(Entry::version_and_tag(&[0x90]).is_err());

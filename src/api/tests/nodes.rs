@@ -142,16 +142,16 @@ fn lists_come_in_pages() {
 }
 
 #[test]
-fn stubs_hold_what_was_asked_for() {
+fn items_hold_what_was_asked_for() {
     let mut world = World::with_node();
-    let stub = |world: &mut World, fields: Vec<u8>| {
+    let item = |world: &mut World, fields: Vec<u8>| {
         world.call("Node.List", &[("Fields", fields)]).body::<NodeListResponse>().nodes.remove(0)
     };
-    let plain = stub(&mut world, vec![0xc0]);
+    let plain = item(&mut world, vec![0xc0]);
     assert_eq!((plain.address.as_str(), plain.version.as_str()), ("127.0.0.1", "2.0.5"));
     assert!(plain.attributes.is_none() && plain.node_resources.is_nil() && plain.reserved_resources.is_nil());
     assert!(!plain.drivers.is_nil() && plain.host_volumes.is_nil());
-    let full = stub(&mut world, map(&[("Resources", truth(true)), ("OS", truth(true))]));
+    let full = item(&mut world, map(&[("Resources", truth(true)), ("OS", truth(true))]));
     assert_eq!(full.attributes.unwrap(), [("os.name".to_owned(), "debian".to_owned())].into());
     assert!(!full.node_resources.is_nil() && !full.reserved_resources.is_nil());
 }

@@ -1,7 +1,6 @@
 //! Signed identities: made, checked, renewed.
 
-use ring::rand::SystemRandom;
-use ring::signature::Ed25519KeyPair;
+use ring::signature::{Ed25519KeyPair, KeyPair};
 
 use super::super::identity::{IDENTITY_TTL_SECONDS, Identity, MAX_TOKEN_BYTES, Signer};
 use super::*;
@@ -10,9 +9,19 @@ use crate::wire::body::node_call::{NodeClientAllocsResponse, NodeUpdateResponse}
 
 const KEY: &str = "91350d1f-5b1b-06b4-9f2f-ec5ce6ce721d";
 
+/// The key made of this one byte, in PKCS#8 v2 (RFC 5958; RFC 8410, section 7).
+fn signer_of(key_id: &str, byte: u8) -> Arc<Signer> {
+    let pair = Ed25519KeyPair::from_seed_unchecked(&[byte; 32]).unwrap();
+    let mut pkcs8 = b"\x30\x51\x02\x01\x01\x30\x05\x06\x03\x2b\x65\x70\x04\x22\x04\x20".to_vec();
+    pkcs8.extend([byte; 32]);
+    pkcs8.extend(b"\x81\x21\x00");
+    pkcs8.extend(pair.public_key().as_ref());
+    Arc::new(Signer::new(key_id, &pkcs8).unwrap())
+}
+
+/// The key of the server under test.
 fn signer(key_id: &str) -> Arc<Signer> {
-    let pkcs8 = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
-    Arc::new(Signer::new(key_id, pkcs8.as_ref()).unwrap())
+    signer_of(key_id, 1)
 }
 
 /// With a key that the state knows, and an agent of this version.
@@ -94,8 +103,8 @@ fn identities_are_checked() {
     let (signed, signature) = token.rsplit_once('.').unwrap();
     let (header, _) = signed.split_once('.').unwrap();
     let now = world.ctx.wall;
-    let stranger = signer(KEY).sign(&node, "global", now, 1);
-    let unknown = signer("other-key").sign(&node, "global", now, 1);
+    let stranger = signer_of(KEY, 2).sign(&node, "global", now, 1);
+    let unknown = signer_of("other-key", 2).sign(&node, "global", now, 1);
     let gone = world.ctx.signer.as_ref().unwrap().sign(&node, "global", WallTime::from_unix_nanos(0), 1);
     let soon = WallTime::from_unix_nanos(NOW + 3_600_000_000_000);
     let early = world.ctx.signer.as_ref().unwrap().sign(&node, "global", soon, 1);
@@ -116,7 +125,7 @@ fn identities_are_checked() {
     // A node that was removed: its identity still makes it register again, a forged one does not.
     world.call("Node.Deregister", &[("NodeID", text(NODE))]);
     assert_eq!(world.call("Node.UpdateStatus", &heartbeat(NODE, "ready", &token)).error(), "node not found");
-    let forged = signer(KEY).sign(&node, "global", now, 1);
+    let forged = signer_of(KEY, 2).sign(&node, "global", now, 1);
     assert_eq!(world.call("Node.UpdateStatus", &heartbeat(NODE, "ready", &forged)).error(), "Permission denied");
 }
 
@@ -139,7 +148,7 @@ fn identities_are_renewed_in_their_last_third() {
     assert!(world.call("Node.UpdateStatus", &forced).body::<NodeUpdateResponse>().signed_identity.is_some());
 
     // Another key: the node's key id is written with the next identity.
-    world.ctx.signer = Some(signer("second-key"));
+    world.ctx.signer = Some(signer_of("second-key", 2));
     let reply = beat(&mut world, SECRET);
     assert!(reply.signed_identity.is_some() && reply.meta.index > 0);
     assert_eq!(&*world.state.node(NODE).unwrap().identity_signing_key_id, "second-key");

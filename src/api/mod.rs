@@ -19,6 +19,8 @@ pub mod outcome;
 mod registration;
 pub mod status;
 mod stream_error;
+#[cfg(test)]
+mod tests;
 pub mod to_node;
 mod version;
 

@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use crate::base::id::Index;
 use crate::consensus::Recovered;
 use crate::edge::log_store::{RaftEngineLog, make_folder};
-use crate::edge::snapshots::SnapshotFiles;
+use crate::edge::snapshots::{self, SnapshotFiles};
 use crate::state::State;
 
 /// An open data directory. The lock is let go when this is dropped, or when the process ends.
@@ -51,15 +51,11 @@ impl DataDir {
     }
 }
 
-fn recover(
-    snapshots: &SnapshotFiles,
-    log: &mut RaftEngineLog,
-    warnings: &mut Vec<String>,
-) -> Result<Recovered, String> {
+fn recover(files: &SnapshotFiles, log: &mut RaftEngineLog, warnings: &mut Vec<String>) -> Result<Recovered, String> {
     let mut set_aside = Vec::new();
     let mut snapshot = None;
-    for path in snapshots.list()? {
-        match snapshots.read(&path) {
+    for path in files.list()? {
+        match files.read(&path) {
             Ok(found) => {
                 snapshot = Some(found);
                 break;
@@ -72,9 +68,10 @@ fn recover(
     }
     let index = snapshot.as_ref().map_or(Index(0), |(meta, _): &(_, State)| meta.index);
     let entries = log.entries_after(index).and_then(|entries| {
-        // Without its newest snapshot, the log must itself hold all that was ever committed.
+        // What is left must hold all that the damaged snapshots did.
         let reaches = index.0.max(entries.last().map_or(0, |entry| entry.index.0));
-        if set_aside.is_empty() || reaches >= log.hard_state().commit.0 && reaches > 0 {
+        let lost = set_aside.iter().filter_map(|path| snapshots::parse_name(path)).map(|(_, index)| index).max();
+        if lost.is_none_or(|lost| reaches >= lost) {
             return Ok(entries);
         }
         Err(format!("the log ends at entry {reaches}"))

@@ -127,7 +127,8 @@ fn said(doing: &str, path: &Path, error: &io::Error) -> String {
     format!("{doing} {}: {error}", path.display())
 }
 
-fn parse_name(path: &Path) -> Option<(u64, u64)> {
+/// Term and index of the snapshot that a file is named after.
+pub(crate) fn parse_name(path: &Path) -> Option<(u64, u64)> {
     if path.extension()? != "snap" {
         return None;
     }

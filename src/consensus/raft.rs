@@ -4,8 +4,8 @@
 //! gathered while one [`Persist`] is under way and leaves in the next, so that all who wait share a sync. A group of
 //! one elects itself at once and needs no tick: an idle replica has no timeout at all.
 //!
-//! **Invariants:** nothing is applied, and no message sent, before the disk has promised what it rests on; at most
-//! one `Persist` is unanswered; the crate's own random election time-out is replaced before each tick, so that a
+//! **Invariants:** nothing is applied, and no message sent, before the disk has promised what it rests on (but for the
+//! first voters of a new group, which are the same whenever they are written); at most one `Persist` is unanswered; the crate's own random election time-out is replaced before each tick, so that a
 //! run replays from its seed. (Raft dissertation, chapters 3, 4 and 9.6; raft crate 0.7.)
 
 use std::collections::VecDeque;
@@ -235,8 +235,9 @@ impl RaftReplica {
     /// All batches up to this number of the crate's are on disk, or need not be.
     fn promised(&mut self, number: u64) {
         self.node.on_persist_ready(number);
-        while let Some((_, messages)) = self.disk.messages.pop_front_if(|(after, _)| *after <= number) {
-            self.send(messages);
+        while self.disk.messages.front().is_some_and(|(after, _)| *after <= number) {
+            let resting = self.disk.messages.pop_front();
+            self.send(resting.map(|(_, messages)| messages).unwrap_or_default());
         }
     }
 

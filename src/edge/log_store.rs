@@ -214,3 +214,6 @@ pub(crate) fn sync_folder(folder: &Path) -> Result<(), String> {
     let synced = fs::File::open(folder).and_then(|open| open.sync_all());
     synced.map_err(|e| format!("syncing the folder {}: {e}", folder.display()))
 }
+
+#[cfg(test)]
+mod tests;

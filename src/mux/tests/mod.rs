@@ -4,6 +4,9 @@
 
 mod flags;
 mod limits;
+mod pair;
+mod properties;
+mod vectors;
 
 use std::time::Duration;
 

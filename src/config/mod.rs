@@ -1,8 +1,19 @@
 //! Text to settings. An error names the file, the line and the key, and for an unknown key the nearest known one.
+//!
+//! Never opens a file: whether a path exists is the edge's to find out. Source: design.md, "What an operator meets".
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
+
+mod check;
+pub mod keys;
+mod reader;
+#[cfg(test)]
+mod tests;
+
+use reader::{Reader, Values};
 
 /// Everything that can be set, checked, with defaults filled in.
 #[derive(Clone, Debug, PartialEq)]
@@ -120,13 +131,84 @@ pub struct ConfigError {
     pub what: String,
 }
 
+impl fmt::Display for ConfigError {
+    /// `FILE:LINE: KEY: what is wrong`, without what does not apply.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.file)?;
+        if self.line > 0 {
+            write!(f, ":{}", self.line)?;
+        }
+        if !self.key.is_empty() {
+            write!(f, ": {}", self.key)?;
+        }
+        write!(f, ": {}", self.what)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
 impl Config {
     /// Reads a configuration. `text` is empty when there is no file (`--dev`).
     ///
     /// # Errors
     /// All that is wrong, in the order of the lines; never empty.
     pub fn parse(file: &str, text: &str, overrides: &Overrides, host_name: &str) -> Result<Config, Vec<ConfigError>> {
-        let _ = (file, text, overrides, host_name);
-        todo!("config helper")
+        let mut reader = Reader::new(file);
+        reader.read_file(text);
+        reader.read_overrides(overrides);
+        reader.check_together(overrides.dev, host_name);
+        let Reader { values, mut errors, .. } = reader;
+        if errors.is_empty() {
+            return Ok(assemble(&values, overrides, host_name));
+        }
+        errors.sort_by_key(|error| error.line);
+        Err(errors)
+    }
+}
+
+/// Puts checked values and defaults in their places.
+fn assemble(values: &Values, overrides: &Overrides, host_name: &str) -> Config {
+    let max_query_time = values.span("rpc.max_query_time");
+    let tls_rpc = values.flag("tls.rpc");
+    Config {
+        name: values.text("name").unwrap_or_else(|| host_name.to_owned()),
+        region: values.text("region").unwrap_or_default(),
+        datacenter: values.text("datacenter").unwrap_or_default(),
+        data_dir: values.path("data_dir"),
+        listen_rpc: values.listen("listen.rpc"),
+        listen_http: values.listen("listen.http"),
+        advertise_rpc: values.text("advertise.rpc"),
+        advertise_http: values.text("advertise.http"),
+        bootstrap_expect: values.number("cluster.bootstrap_expect"),
+        hold_timeout: values.span("rpc.hold_timeout"),
+        max_query_time,
+        // Only a default can be above the maximum here.
+        default_query_time: values.span("rpc.default_query_time").min(max_query_time),
+        handshake_timeout: values.span("rpc.handshake_timeout"),
+        handler_threads: values.size("rpc.handler_threads"),
+        max_message_bytes: values.size("rpc.max_message"),
+        drain_timeout: values.span("rpc.drain_timeout"),
+        variables_max_size_bytes: values.size("variables.max_size"),
+        locks_min_ttl: values.span("locks.min_ttl"),
+        events_buffer_bytes: values.size("events.buffer"),
+        rpc_max_conns_per_client: values.size("limits.rpc_max_conns_per_client"),
+        http_max_conns_per_client: values.size("limits.http_max_conns_per_client"),
+        tls: TlsConfig {
+            rpc: tls_rpc,
+            http: values.flag("tls.http"),
+            ca_file: values.path("tls.ca_file"),
+            cert_file: values.path("tls.cert_file"),
+            key_file: values.path("tls.key_file"),
+            verify_server_hostname: values.set_flag("tls.verify_server_hostname").unwrap_or(tls_rpc),
+            rpc_upgrade_mode: values.flag("tls.rpc_upgrade_mode"),
+            crl_file: values.path("tls.crl_file"),
+        },
+        heartbeat_min_ttl: values.span("heartbeat.min_ttl"),
+        heartbeat_grace: values.span("heartbeat.grace"),
+        heartbeat_max_per_second: values.rate("heartbeat.max_per_second"),
+        heartbeat_failover_ttl: values.span("heartbeat.failover_ttl"),
+        prometheus: values.flag("telemetry.prometheus"),
+        log_filter: overrides.log.clone(),
+        dev: overrides.dev,
     }
 }

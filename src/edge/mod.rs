@@ -7,6 +7,7 @@ pub mod certificates;
 pub mod clock;
 mod connections;
 pub mod consensus_thread;
+pub mod daemon;
 pub mod data_dir;
 pub mod doors;
 pub mod entropy;

@@ -290,9 +290,7 @@ impl Http {
                 *left -= taken as u64;
                 (Ok(0), *left == 0)
             }
-            Remaining::Chunks(chunks) => {
-                (chunks.take(&self.input, &mut request.body, max_bytes), chunks.is_done())
-            }
+            Remaining::Chunks(chunks) => (chunks.take(&self.input, &mut request.body, max_bytes), chunks.is_done()),
         };
         match taken {
             Ok(taken) => {

@@ -181,12 +181,7 @@ impl Streams {
         self.settle(world, &[]);
     }
 
-    pub(super) fn call(
-        &mut self,
-        world: &mut World<'_>,
-        method: &str,
-        body: &[u8],
-    ) -> Result<StreamId, CannotOpen> {
+    pub(super) fn call(&mut self, world: &mut World<'_>, method: &str, body: &[u8]) -> Result<StreamId, CannotOpen> {
         let seq = self.next_seq;
         let stream = self.open(world, |cx| Some(Stream::Client(Box::new(RpcClient::start(cx, seq, method, body)))))?;
         self.next_seq += 1;
@@ -219,6 +214,15 @@ impl Streams {
 
     pub(super) fn streams(&self) -> usize {
         self.mux.streams()
+    }
+
+    /// Bytes of unfinished requests; the tally is what the streams hold.
+    #[cfg(test)]
+    pub(super) fn held_bytes(&self) -> usize {
+        let held: usize = self.streams.values().map(|stream| stream.held().0).sum();
+        assert_eq!(held, self.tally.partial_bytes);
+        assert_eq!(self.streams.values().map(|stream| stream.held().1).sum::<usize>(), self.tally.unsent_bytes);
+        held
     }
 
     /// Frames to be sent.
@@ -355,12 +359,7 @@ impl Streams {
     }
 
     /// Lets a stream's codec act, then does what it decided.
-    fn act(
-        &mut self,
-        world: &mut World<'_>,
-        id: StreamId,
-        act: impl FnOnce(&mut Stream, &mut Context<'_>) -> Fate,
-    ) {
+    fn act(&mut self, world: &mut World<'_>, id: StreamId, act: impl FnOnce(&mut Stream, &mut Context<'_>) -> Fate) {
         let takes_calls = self.takes_calls(world);
         let Some(stream) = self.streams.get_mut(&id) else { return };
         let before = stream.deadline();

@@ -3,23 +3,39 @@
 
 pub mod acl;
 pub mod agent;
+mod answer;
 pub mod auth;
 pub mod event;
+mod filter;
+mod filter_parse;
+mod heartbeat;
 pub mod identity;
 pub mod keyring;
+mod methods;
 pub mod node;
+mod node_admin;
+mod node_client;
 pub mod outcome;
+mod registration;
 pub mod status;
+mod stream_error;
+#[cfg(test)]
+mod tests;
 pub mod to_node;
+mod version;
+
+pub use self::stream_error::stream_error;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::time::WallTime;
-use crate::state::State;
+use crate::state::{ApplyResult, State};
+use crate::wire::body::query::{GenericResponse, WriteMeta};
 
-use self::outcome::{Finish, Outcome, Resolved};
+use self::answer::{body, settle};
+use self::outcome::{Finish, Outcome, Reply, Resolved};
 
 /// How a method is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,8 +95,7 @@ pub struct UnknownMethod(pub String);
 /// `rpc: can't find service X`, `rpc: can't find method X` or `rpc: service/method request ill-formed: X`, with the
 /// whole name as X.
 pub fn method(name: &str) -> Result<&'static Method, UnknownMethod> {
-    let _ = name;
-    todo!("api helper")
+    methods::find(name)
 }
 
 /// Finds a streaming method.
@@ -88,14 +103,53 @@ pub fn method(name: &str) -> Result<&'static Method, UnknownMethod> {
 /// # Errors
 /// `Unknown rpc method: "X"`.
 pub fn streaming_method(name: &str) -> Result<&'static StreamingMethod, UnknownMethod> {
-    let _ = name;
-    todo!("api helper")
+    methods::find_streaming(name)
+}
+
+/// Runs a method on the body of a request. See [`Request`] for what the arguments mean.
+pub fn run_call(
+    method: &Method,
+    body: &[u8],
+    base: u64,
+    caller: &Caller,
+    last_run: bool,
+    state: &State,
+    ctx: &Ctx,
+) -> Outcome {
+    (method.run)(&Request { method: method.name, body, base, caller, last_run }, state, ctx)
+}
+
+/// Runs a streaming method on its argument.
+pub fn run_streaming(
+    method: &StreamingMethod,
+    body: &[u8],
+    base: u64,
+    caller: &Caller,
+    state: &State,
+    ctx: &Ctx,
+) -> outcome::StreamOutcome {
+    (method.run)(&Request { method: method.name, body, base, caller, last_run: true }, state, ctx)
 }
 
 /// Goes on with a write once its proposal was applied, to make the reply. `state` holds the write.
 pub fn finish(finish: &Finish, resolved: &Resolved, state: &State, ctx: &Ctx) -> Outcome {
-    let _ = (finish, resolved, state, ctx);
-    todo!("api helper")
+    let index = resolved.index;
+    if let ApplyResult::Refused(text) = &resolved.result {
+        return settle(Err(text.as_str().into()));
+    }
+    settle(match finish {
+        Finish::Nothing => Ok(Outcome::Reply(Reply::default())),
+        Finish::NodeRegister { node_id, direct, sign } => {
+            registration::finish(node_id, *direct, *sign, index, state, ctx)
+        }
+        Finish::NodeUpdateStatus { node_id, direct, sign } => {
+            heartbeat::finish(node_id, *direct, *sign, index, state, ctx)
+        }
+        Finish::NodeDeregister { node_ids } => node_admin::finish_deregister(node_ids, index),
+        Finish::NodeUpdateDrain { node_id } => node_admin::finish_drain(node_id, index, &resolved.result),
+        Finish::NodeUpdateEligibility => node_admin::finish_eligibility(index),
+        Finish::WriteMeta => Ok(body(&GenericResponse { meta: WriteMeta { index: index.0 } })),
+    })
 }
 
 /// A request, as a handler sees it.

@@ -1,1 +1,202 @@
-//! cli helper
+//! What people type: `holdfast` and its commands, their output and their exit statuses.
+//!
+//! Answers go to standard output, everything else to standard error. Nothing here is coloured and nothing shows
+//! progress, on a terminal or off it.
+
+pub mod args;
+mod bench;
+mod node;
+mod output;
+mod status;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::fs;
+use std::io;
+use std::io::{Read, Write};
+use std::path::Path;
+
+use clap::Parser;
+
+use crate::cli::args::{Cli, Command, Global};
+use crate::client;
+use crate::client::{Client, ServerName, Settings, TlsFiles};
+use crate::wire::body::query::QueryOptions;
+
+/// How a run ended; the number is the exit status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Done.
+    Done = 0,
+    /// The server refused, or what was asked for is not there.
+    Failed = 1,
+    /// The command line, or a file it names, is wrong.
+    Usage = 2,
+    /// No answer from the server: not reached, lost, or late.
+    Unreachable = 3,
+}
+
+/// Why a command ended without its result.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Failure {
+    /// The command line, or a file it names, is wrong.
+    Usage(String),
+    /// The client's error.
+    Call(client::Error),
+    /// Anything else, in words.
+    Other(String),
+    /// No answer from the server, in words.
+    Lost(String),
+    /// Standard output is gone; whoever read it has seen enough.
+    OutputClosed,
+}
+
+impl Failure {
+    fn exit(&self) -> Exit {
+        match self {
+            Failure::Usage(_) => Exit::Usage,
+            Failure::Call(client::Error::Refused(_) | client::Error::Malformed(_)) | Failure::Other(_) => Exit::Failed,
+            Failure::Call(_) | Failure::Lost(_) => Exit::Unreachable,
+            Failure::OutputClosed => Exit::Done,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Usage(text) | Failure::Other(text) | Failure::Lost(text) => f.write_str(text),
+            Failure::Call(error) => error.fmt(f),
+            Failure::OutputClosed => f.write_str("standard output is closed"),
+        }
+    }
+}
+
+impl From<client::Error> for Failure {
+    fn from(error: client::Error) -> Failure {
+        Failure::Call(error)
+    }
+}
+
+impl From<io::Error> for Failure {
+    /// Only writing to standard output gives these.
+    fn from(error: io::Error) -> Failure {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Failure::OutputClosed,
+            _ => Failure::Other(format!("cannot write: {error}")),
+        }
+    }
+}
+
+/// What every command works with.
+#[derive(Clone, Debug)]
+pub(crate) struct Context {
+    pub(crate) settings: Settings,
+    pub(crate) region: String,
+    pub(crate) token: String,
+    pub(crate) json: bool,
+}
+
+impl Context {
+    /// A client that is not connected.
+    pub(crate) fn client(&self) -> Client {
+        Client::new(self.settings.clone())
+    }
+
+    /// Options of a read that any server may answer.
+    pub(crate) fn query(&self) -> QueryOptions {
+        QueryOptions {
+            region: self.region.clone(),
+            auth_token: self.token.clone(),
+            allow_stale: true,
+            ..QueryOptions::default()
+        }
+    }
+}
+
+/// Runs a command line, the program's name first.
+pub fn run(line: impl IntoIterator<Item = OsString>, out: &mut dyn Write, err: &mut dyn Write) -> Exit {
+    let outcome = match Cli::try_parse_from(line) {
+        Ok(cli) => execute(cli, out),
+        Err(error) => return report_usage(&error, out, err),
+    };
+    match outcome.and_then(|exit| Ok(out.flush().map(|()| exit)?)) {
+        Ok(exit) => exit,
+        Err(failure) => {
+            if failure != Failure::OutputClosed {
+                // Nobody is left to tell when this fails too; the exit status still says it.
+                let _ = writeln!(err, "holdfast: {failure}");
+            }
+            failure.exit()
+        }
+    }
+}
+
+/// Help and version are answers; everything else that clap says is wrong usage.
+fn report_usage(error: &clap::Error, out: &mut dyn Write, err: &mut dyn Write) -> Exit {
+    let text = error.render();
+    let _ = if error.use_stderr() { write!(err, "{text}") } else { write!(out, "{text}").and_then(|()| out.flush()) };
+    if error.use_stderr() { Exit::Usage } else { Exit::Done }
+}
+
+fn execute(cli: Cli, out: &mut dyn Write) -> Result<Exit, Failure> {
+    let context = Context {
+        settings: settings(&cli.global)?,
+        token: token(cli.global.token_file.as_deref())?,
+        region: cli.global.region,
+        json: cli.global.json,
+    };
+    match cli.command {
+        Command::Status => status::run(&context, out),
+        Command::Node(command) => node::run(&context, out, &command),
+        Command::Bench(command) => bench::run(&context, out, &command),
+    }
+}
+
+/// Address and TLS from flags, environment and defaults.
+fn settings(global: &Global) -> Result<Settings, Failure> {
+    let from_environment = || std::env::var(args::ADDRESS_VARIABLE).ok().filter(|address| !address.is_empty());
+    let address = global.address.clone().or_else(from_environment).unwrap_or_else(|| args::DEFAULT_ADDRESS.to_owned());
+    let own = match (&global.cert_file, &global.key_file) {
+        (Some(cert), Some(key)) => Some((cert.clone(), key.clone())),
+        (None, None) => None,
+        _ => return Err(Failure::Usage("--cert-file and --key-file need each other".to_owned())),
+    };
+    let tls = match &global.ca_file {
+        Some(ca_file) => {
+            let name = match global.tls_server_name.as_deref() {
+                Some(args::ANY_NAME) => ServerName::Any,
+                Some(name) => ServerName::Expect(name.to_owned()),
+                None => ServerName::Expect(format!("server.{}.nomad", global.region)),
+            };
+            let files = TlsFiles { ca_file: ca_file.clone(), own };
+            Some(client::load_tls(&files, &name).map_err(|error| Failure::Usage(error.0))?)
+        }
+        None if own.is_some() || global.tls_server_name.is_some() => {
+            return Err(Failure::Usage("--cert-file, --key-file and --tls-server-name need --ca-file".to_owned()));
+        }
+        None => None,
+    };
+    Ok(Settings { address, tls, timeout: global.timeout })
+}
+
+/// The token, without the line's end.
+fn token(file: Option<&Path>) -> Result<String, Failure> {
+    let mut text = String::new();
+    match file {
+        None => text = std::env::var(args::TOKEN_VARIABLE).unwrap_or_default(),
+        Some(file) => {
+            let read = if file.as_os_str() == "-" {
+                io::stdin().read_to_string(&mut text).map(|_| ())
+            } else {
+                fs::read_to_string(file).map(|read| text = read)
+            };
+            read.map_err(|error| Failure::Usage(format!("{}: {error}", file.display())))?;
+        }
+    }
+    Ok(text.trim().to_owned())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

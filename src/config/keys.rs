@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use crate::base::time::format_duration;
+
 /// One key.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Key {
@@ -13,7 +15,7 @@ pub struct Key {
     /// What may stand there.
     pub kind: Kind,
     /// What holds when it does not stand there.
-    pub default: Default,
+    pub default: WhenUnset,
     /// A sentence, without a full stop.
     pub meaning: &'static str,
     /// Which use of it this build refuses.
@@ -66,11 +68,32 @@ impl Kind {
             Kind::Rate(..) => "number",
         }
     }
+
+    /// The bounds in words, `1 to 7`; `None` for types that have none.
+    pub fn bounds(self) -> Option<String> {
+        match self {
+            Kind::Count(min, max) => Some(format!("{min} to {max}")),
+            Kind::Size(min, max) => Some(format!("{} to {}", format_size(min), format_size(max))),
+            Kind::Span(min, max) => Some(format!("{} to {}", format_duration(min), format_duration(max))),
+            Kind::Rate(min, max) => Some(format!("{min} to {max}")),
+            _ => None,
+        }
+    }
+}
+
+/// The shortest text of a size that the parser reads back to the same number of bytes.
+fn format_size(bytes: u64) -> String {
+    for (shift, unit) in [(30, "GiB"), (20, "MiB"), (10, "KiB")] {
+        if bytes != 0 && bytes.trailing_zeros() >= shift {
+            return format!("{}{unit}", bytes >> shift);
+        }
+    }
+    format!("{bytes}B")
 }
 
 /// What holds for a key that is not set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Default {
+pub enum WhenUnset {
     /// A value as it would stand in the file.
     Value(&'static str),
     /// Nothing, or what other settings make of it: words for the manual page.
@@ -101,11 +124,11 @@ const fn secs(seconds: u64) -> Duration {
 const DAY: Duration = secs(86_400);
 
 const fn key(name: &'static str, kind: Kind, default: &'static str, meaning: &'static str) -> Key {
-    Key { name, kind, default: Default::Value(default), meaning, later: Later::No }
+    Key { name, kind, default: WhenUnset::Value(default), meaning, later: Later::No }
 }
 
 const fn unset(name: &'static str, kind: Kind, words: &'static str, meaning: &'static str) -> Key {
-    Key { name, kind, default: Default::Words(words), meaning, later: Later::No }
+    Key { name, kind, default: WhenUnset::Words(words), meaning, later: Later::No }
 }
 
 const fn later(key: Key, later: Later) -> Key {
@@ -266,12 +289,13 @@ pub fn is_table(name: &str) -> bool {
 /// Nearest is by edit distance, of the whole dotted names or of their last parts: a key in the wrong table is told
 /// the right one.
 pub fn nearest(name: &str) -> &'static str {
-    let last = |name: &'_ str| name.rsplit('.').next().map_or(0, str::len);
     let distance = |known: &str| {
         let whole = edit_distance(name, known);
-        let (ours, theirs) = (&name[name.len() - last(name)..], &known[known.len() - last(known)..]);
-        // Only worth it when the last part says something: `rpc` is near to many things.
-        if ours.len() > 4 { whole.min(edit_distance(ours, theirs) + 1) } else { whole }
+        match (name.rsplit('.').next(), known.rsplit('.').next()) {
+            // Only where the last part says something: short ones are near to anything.
+            (Some(ours), Some(theirs)) if ours.len() > 4 => whole.min(edit_distance(ours, theirs) + 1),
+            _ => whole,
+        }
     };
     names().min_by_key(|known| distance(known)).unwrap_or_default()
 }
@@ -338,18 +362,15 @@ mod tests {
             ("limits.max_query_time", "rpc.max_query_time"),
             ("dataDir", "data_dir"),
             ("rcp", "rpc"),
-            ("server", "role"),
             ("cluster.postgres.uri", "cluster.postgres.url"),
             ("tls.cafile", "tls.ca_file"),
             ("telemetry.prometeus", "telemetry.prometheus"),
             ("heartbeats", "heartbeat"),
-            ("", "rpc"),
         ] {
-            let found = nearest(unknown);
-            if unknown != "server" && !unknown.is_empty() {
-                assert_eq!(found, known, "{unknown}");
-            }
-            assert!(find(found).is_some() || is_table(found));
+            assert_eq!(nearest(unknown), known, "{unknown}");
+        }
+        for far in ["", "server", "x.y.z", "\u{e4}.\u{e4}"] {
+            assert!(find(nearest(far)).is_some() || is_table(nearest(far)), "{far}");
         }
     }
 }

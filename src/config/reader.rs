@@ -1,6 +1,6 @@
 //! The file and the command line against the table of keys: gathers what is set and all that is wrong.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,14 +9,14 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::check::{Checked, check, check_text, refused};
-use super::keys::{self, Default, KEYS, Key};
+use super::keys::{self, KEYS, Key, Kind, WhenUnset};
 use super::{ConfigError, Overrides};
 
 /// The name of the command line where the name of the file would stand in an error.
 const COMMAND_LINE: &str = "command line";
 
 /// What is set, by dotted name.
-#[derive(Debug, std::default::Default)]
+#[derive(Debug, Default)]
 pub(super) struct Values {
     set: BTreeMap<String, Set>,
 }
@@ -34,11 +34,13 @@ pub(super) struct Reader {
     file: String,
     pub(super) values: Values,
     pub(super) errors: Vec<ConfigError>,
+    /// Keys whose values were refused for themselves: the rules between keys leave them out.
+    refused: BTreeSet<String>,
 }
 
 impl Reader {
     pub(super) fn new(file: &str) -> Reader {
-        Reader { file: file.to_owned(), values: Values::default(), errors: Vec::new() }
+        Reader { file: file.to_owned(), values: Values::default(), errors: Vec::new(), refused: BTreeSet::new() }
     }
 
     fn error(&mut self, line: usize, key: &str, what: impl Into<String>) {
@@ -88,7 +90,10 @@ impl Reader {
                 self.refuse_later(key, name, line, &value);
                 self.values.set.insert(name.to_owned(), Set { value, line });
             }
-            Err(what) => self.error(line, name, what),
+            Err(what) => {
+                self.refused.insert(name.to_owned());
+                self.error(line, name, what);
+            }
         }
     }
 
@@ -133,67 +138,72 @@ impl Reader {
             Err(what) => {
                 let error = ConfigError { file: COMMAND_LINE.to_owned(), line: 0, key: option.to_owned(), what };
                 self.errors.push(error);
+                self.refused.insert(name.to_owned());
             }
         }
     }
 
-    /// Rules between keys. A key that was refused for itself is left out of them.
+    /// Rules between keys.
     pub(super) fn check_together(&mut self, dev: bool, host_name: &str) {
-        let failed = |name: &str, errors: &[ConfigError]| errors.iter().any(|error| error.key == name);
         // Without a file that could be read, what is missing in it cannot be told.
         if self.errors.iter().any(|error| error.key.is_empty()) {
             return;
         }
-        if !dev && self.values.path("data_dir").is_none() {
-            let tried = failed("data_dir", &self.errors) || failed("--data-dir", &self.errors);
-            if !tried {
-                self.error(0, "data_dir", "is needed, in the file or as --data-dir, unless --dev is given");
-            }
-        }
-        if self.values.text("name").is_none() && !failed("name", &self.errors) && !failed("--name", &self.errors) {
-            let checked = keys::find("name").map(|key| check_text(key.kind, host_name));
-            if let Some(Err(what)) = checked {
-                self.error(0, "name", format!("is needed, since the host name will not do: {what}"));
-            }
-        }
+        self.check_needed(dev, host_name);
         self.check_listen();
         self.check_query_times();
         self.check_lease();
         self.check_tls();
     }
 
+    fn is_refused(&self, names: &[&str]) -> bool {
+        names.iter().any(|name| self.refused.contains(*name))
+    }
+
+    fn check_needed(&mut self, dev: bool, host_name: &str) {
+        if !dev && self.values.path("data_dir").is_none() && !self.is_refused(&["data_dir"]) {
+            self.error(0, "data_dir", "is needed, in the file or as --data-dir, unless --dev is given");
+        }
+        if self.values.text("name").is_none()
+            && !self.is_refused(&["name"])
+            && let Err(what) = check_text(Kind::Name, host_name)
+        {
+            self.error(0, "name", format!("is needed, since the host name will not do: {what}"));
+        }
+    }
+
     fn check_listen(&mut self) {
+        let names = ["listen.rpc", "listen.http"];
         let (rpc, http) = (self.values.listen("listen.rpc"), self.values.listen("listen.http"));
-        if rpc == http && rpc.port() != 0 {
-            let line = self.values.line("listen.http").max(self.values.line("listen.rpc"));
-            self.error(line, "listen.http", format!("is the same as listen.rpc, {rpc}"));
+        if rpc == http && rpc.port() != 0 && !self.is_refused(&names) {
+            self.error(self.values.last_line(&names), "listen.http", format!("is the same as listen.rpc, {rpc}"));
         }
     }
 
     fn check_query_times(&mut self) {
         let (max, default) = (self.values.span("rpc.max_query_time"), self.values.span("rpc.default_query_time"));
-        let line = self.values.line("rpc.default_query_time");
-        if line > 0 && default > max {
+        // The default follows a lower maximum; only what is written must be right.
+        let line = self.values.last_line(&["rpc.default_query_time"]);
+        if line > 0 && default > max && !self.is_refused(&["rpc.max_query_time"]) {
             self.error(line, "rpc.default_query_time", "must be <= rpc.max_query_time");
         }
     }
 
     /// R5.6: the words are those of the peer.
     fn check_lease(&mut self) {
-        let name = "cluster.postgres.lease_refresh";
-        let duration = self.values.span("cluster.postgres.lease_duration");
-        if self.values.span(name) > duration / 2 {
-            let line = self.values.line(name).max(self.values.line("cluster.postgres.lease_duration"));
-            self.error(line, name, "refresh interval must be <= half the lease duration");
+        let names = ["cluster.postgres.lease_duration", "cluster.postgres.lease_refresh"];
+        let [duration, refresh] = names.map(|name| self.values.span(name));
+        if refresh > duration / 2 && !self.is_refused(&names) {
+            let what = "refresh interval must be <= half the lease duration";
+            self.error(self.values.last_line(&names), "cluster.postgres.lease_refresh", what);
         }
     }
 
     fn check_tls(&mut self) {
         let Some(wanted_by) = ["tls.rpc", "tls.http"].into_iter().find(|name| self.values.flag(name)) else { return };
         for name in ["tls.ca_file", "tls.cert_file", "tls.key_file"] {
-            let tried = self.errors.iter().any(|error| error.key == name);
-            if self.values.path(name).is_none() && !tried {
-                let line = self.values.line(wanted_by);
+            if self.values.path(name).is_none() && !self.is_refused(&[name]) {
+                let line = self.values.last_line(&[wanted_by]);
                 self.error(line, name, format!("is needed, since {wanted_by} is true"));
             }
         }
@@ -206,9 +216,9 @@ fn line_of(text: &str, offset: usize) -> usize {
 }
 
 impl Values {
-    /// The line that sets a key; 0 when none does.
-    fn line(&self, name: &str) -> usize {
-        self.set.get(name).map_or(0, |set| set.line)
+    /// The last line that sets one of the keys; 0 when none does.
+    fn last_line(&self, names: &[&str]) -> usize {
+        names.iter().filter_map(|name| self.set.get(*name)).map(|set| set.line).max().unwrap_or_default()
     }
 
     /// What is set, or else the default.
@@ -277,7 +287,7 @@ impl Values {
 /// The checked default of a key that has one.
 pub(super) fn default(name: &str) -> Option<Checked> {
     let key = KEYS.iter().find(|key| key.name == name)?;
-    let Default::Value(text) = key.default else { return None };
+    let WhenUnset::Value(text) = key.default else { return None };
     let value = DeValue::parse(text).ok()?;
     check(key, value.get_ref()).ok()
 }

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::keys::{Default, KEYS};
+use super::keys::{KEYS, WhenUnset};
 use super::*;
 
 fn parse(text: &str) -> Result<Config, Vec<ConfigError>> {
@@ -63,7 +63,7 @@ fn nothing_set_gives_the_defaults_of_the_design() {
 #[test]
 fn every_default_passes_its_own_check() {
     for key in KEYS {
-        let is_value = matches!(key.default, Default::Value(_));
+        let is_value = matches!(key.default, WhenUnset::Value(_));
         assert_eq!(reader::default(key.name).is_some(), is_value, "{}", key.name);
     }
 }
@@ -223,6 +223,15 @@ fn wrong_values_are_named_with_what_would_do() {
              \"127.0.0.1:4647\"",
         ),
         ("listen.rpc = 4647", "listen.rpc: must be an address such as \"127.0.0.1:4647\"; found an integer"),
+        // What is refused for itself is left out of the rules between keys.
+        (
+            "listen = { rpc = 5, http = \"127.0.0.1:4647\" }",
+            "listen.rpc: must be an address such as \"127.0.0.1:4647\"; found an integer",
+        ),
+        (
+            "tls = { rpc = true, ca_file = 1, cert_file = \"/c\", key_file = \"/k\" }",
+            "tls.ca_file: must be a path in quotes; found an integer",
+        ),
         ("listen.rpc = \"127.0.0.1:4646\"", "listen.http: is the same as listen.rpc, 127.0.0.1:4646"),
         (
             "advertise.rpc = \"10.0.0.1\"",
@@ -249,7 +258,7 @@ fn wrong_values_are_named_with_what_would_do() {
         ),
         (
             "cluster.join = [7]",
-            "cluster.join: must be a list of addresses such as [\"10.0.0.2:4647\"]; found a list with a integer",
+            "cluster.join: must be an address such as \"127.0.0.1:4647\"; found an integer in the list",
         ),
         ("cluster.postgres.url = \"mysql://u:secret@h/d\"", "cluster.postgres.url: must begin with postgres://"),
         ("rpc = 5", "rpc: must be a table; found a value of type integer"),

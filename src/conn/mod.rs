@@ -7,14 +7,23 @@
 //! has not read is never buffered beyond the caps in [`Limits`]; a connection that says nothing holds no buffer.
 
 pub mod http;
+mod layers;
+mod message;
 pub mod outbox;
 pub mod report;
 pub mod rpc_client;
 pub mod rpc_server;
+mod single;
 pub mod sniff;
+mod stream;
 pub mod streaming;
+mod streams;
 pub mod tls;
 
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,9 +32,16 @@ use crate::base::time::Instant;
 use crate::mux::session;
 use crate::wire::first_byte::FirstByte;
 
-use self::http::{HttpReply, HttpRequest};
+use self::http::HttpReply;
+use self::http::HttpRequest;
+use self::layers::Layer;
+use self::outbox::OUTBOX_BYTES;
+use self::outbox::Outbox;
 use self::report::Report;
-use self::tls::{PeerCertificate, TlsServer};
+use self::single::STREAM;
+use self::tls::PeerCertificate;
+use self::tls::Tls;
+use self::tls::TlsServer;
 
 /// Caps and times of a connection.
 #[derive(Clone, Debug)]
@@ -153,6 +169,24 @@ pub enum Event {
     Closed,
 }
 
+impl Event {
+    /// The stream it is of, if it is of one.
+    pub fn stream(&self) -> Option<StreamId> {
+        match self {
+            Event::Call(RpcCall { stream, .. })
+            | Event::Streaming { stream, .. }
+            | Event::Argument { stream, .. }
+            | Event::Bytes { stream, .. }
+            | Event::Finished(stream)
+            | Event::Gone(stream)
+            | Event::Writable(stream)
+            | Event::Answer { stream, .. }
+            | Event::Acked { stream, .. } => Some(*stream),
+            Event::Protocol(_) | Event::Secured(_) | Event::Http(_) | Event::Report(_) | Event::Closed => None,
+        }
+    }
+}
+
 /// How a call is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer<'a> {
@@ -169,106 +203,220 @@ pub enum Answer<'a> {
 pub struct CannotOpen;
 
 /// One connection.
+///
+/// After every call take all events, and send what is in the outbox. Of each stream, [`Event::Gone`] is the last
+/// event; so are [`Event::Answer`], and an [`Event::Acked`] with an error. An owner that answers within the loop
+/// over events may be told that a stream is gone after it was done with it.
 pub struct Conn {
-    // conn helper
+    limits: Arc<Limits>,
+    security: Security,
+    events: VecDeque<Event>,
+    outbox: Outbox,
+    tls: Option<Box<Tls>>,
+    layer: Layer,
+    protocol: Protocol,
+    /// It came in on the HTTP port.
+    is_http: bool,
+    /// The peer sends no more.
+    peer_finished: bool,
 }
 
-#[allow(unused_variables)]
 impl Conn {
     /// A connection accepted on the RPC port.
     pub fn accept_rpc(now: Instant, limits: Arc<Limits>, security: &Security) -> Conn {
-        todo!("conn helper")
+        let mut conn = Conn::new(limits, security, false);
+        conn.layer = Layer::Sniff(conn.handshake_deadline(now));
+        conn
     }
 
     /// A connection accepted on the HTTP port. With TLS in `security` the handshake is expected at once.
     pub fn accept_http(now: Instant, limits: Arc<Limits>, security: &Security) -> Conn {
-        todo!("conn helper")
+        let mut conn = Conn::new(limits, security, true);
+        match security.tls.clone() {
+            Some(server) => conn.begin_tls(now, &server),
+            None => conn.begin_http(now),
+        }
+        conn
+    }
+
+    fn new(limits: Arc<Limits>, security: &Security, is_http: bool) -> Conn {
+        Conn {
+            limits,
+            security: security.clone(),
+            events: VecDeque::new(),
+            outbox: Outbox::default(),
+            tls: None,
+            layer: Layer::Sniff(None),
+            protocol: Protocol::Unknown,
+            is_http,
+            peer_finished: false,
+        }
     }
 
     /// Takes bytes from the socket, all of them.
     pub fn handle_bytes(&mut self, now: Instant, bytes: &[u8]) {
-        todo!("conn helper")
+        self.from_socket(now, bytes);
+        self.settle(now);
     }
 
     /// The peer sends no more.
     pub fn handle_eof(&mut self, now: Instant) {
-        todo!("conn helper")
+        self.eof(now);
+        self.settle(now);
     }
 
     /// The socket failed; the text is the system's.
     pub fn handle_failure(&mut self, now: Instant, error: &str) {
-        todo!("conn helper")
+        self.failure(now, error);
+        self.settle(now);
     }
 
     /// Deadlines may be due.
     pub fn handle_timeout(&mut self, now: Instant) {
-        todo!("conn helper")
+        self.timeout(now);
+        self.settle(now);
     }
 
     /// The next event.
     pub fn poll_event(&mut self) -> Option<Event> {
-        todo!("conn helper")
+        let event = self.events.pop_front();
+        if event.is_none() && self.events.capacity() > 0 {
+            self.events = VecDeque::new();
+        }
+        event
     }
 
     /// When [`Conn::handle_timeout`] is wanted next.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        todo!("conn helper")
+        match &self.layer {
+            Layer::Sniff(deadline) | Layer::Handshake(deadline) => *deadline,
+            Layer::Waiting { .. } | Layer::Over => None,
+            Layer::Single(single) => single.deadline(),
+            Layer::Streams(streams) => streams.deadline(),
+            Layer::Http(http) => http.deadline(),
+        }
     }
 
     /// Bytes to write next, empty when there are none. The rest comes after [`Conn::sent`].
     pub fn to_send(&self) -> &[u8] {
-        todo!("conn helper")
+        self.outbox.waiting()
     }
 
     /// The socket took this many of [`Conn::to_send`].
     pub fn sent(&mut self, now: Instant, bytes: usize) {
-        todo!("conn helper")
+        self.outbox.sent(bytes);
+        let (mut world, layer) = self.parts(now);
+        match layer {
+            Layer::Single(single) => single.sent(&mut world),
+            Layer::Streams(streams) => streams.sent(&mut world),
+            _ => return,
+        }
+        self.settle(now);
     }
 
     /// False while so much waits to be sent, or to be served, that nothing more should be read from the socket.
+    ///
+    /// A reply that waits for a yamux window does not count: only reading brings the grant. While such replies
+    /// are over `max_unsent_bytes` no call is taken.
     pub fn wants_read(&self) -> bool {
-        todo!("conn helper")
+        let few_wait = self.outbox.len() <= self.limits.max_unsent_bytes;
+        few_wait
+            && match &self.layer {
+                Layer::Sniff(_) | Layer::Handshake(_) | Layer::Streams(_) => true,
+                Layer::Waiting { .. } | Layer::Over => false,
+                Layer::Single(single) => {
+                    single.is_reading() || single.held_bytes() < self.limits.mux.window_bytes as usize
+                }
+                Layer::Http(http) => http.wants_read(),
+            }
     }
 
     /// Lets a raft or streaming connection go on, after [`Event::Protocol`].
     pub fn admit(&mut self, now: Instant) {
-        todo!("conn helper")
+        self.admitted(now);
+        self.settle(now);
     }
 
     /// Answers a call.
     pub fn reply(&mut self, now: Instant, stream: StreamId, seq: u64, method: &str, answer: Answer<'_>) {
-        todo!("conn helper")
+        let (mut world, layer) = self.parts(now);
+        match layer {
+            Layer::Single(single) if stream == STREAM => single.reply(&mut world, seq, method, answer),
+            Layer::Streams(streams) => streams.reply(&mut world, stream, seq, method, answer),
+            _ => return,
+        }
+        self.settle(now);
     }
 
     /// Acknowledges a streaming call; with an error, its stream is closed after it.
     pub fn streaming_ack(&mut self, now: Instant, stream: StreamId, error: &str) {
-        todo!("conn helper")
+        let (mut world, layer) = self.parts(now);
+        match layer {
+            Layer::Single(single) if stream == STREAM => single.ack(&mut world, error),
+            Layer::Streams(streams) => streams.ack(&mut world, stream, error),
+            _ => return,
+        }
+        self.settle(now);
     }
 
     /// Bytes that [`Conn::send_bytes`] would take now.
     pub fn send_credit(&self, stream: StreamId) -> usize {
-        todo!("conn helper")
+        let room = OUTBOX_BYTES.saturating_sub(self.outbox.len());
+        match &self.layer {
+            Layer::Single(single) if stream == STREAM && single.can_send() => room,
+            Layer::Streams(streams) => streams.credit(stream).min(room),
+            _ => 0,
+        }
     }
 
     /// Sends on a streaming stream; says how many bytes were taken. 0 for one that is gone.
     pub fn send_bytes(&mut self, now: Instant, stream: StreamId, bytes: &[u8]) -> usize {
-        todo!("conn helper")
+        let (mut world, layer) = self.parts(now);
+        let taken = match layer {
+            Layer::Single(single) if stream == STREAM => single.send_bytes(&mut world, bytes),
+            Layer::Streams(streams) => streams.send_bytes(&world, stream, bytes),
+            _ => return 0,
+        };
+        self.settle(now);
+        taken
     }
 
     /// The bytes of [`Event::Bytes`] were used: the peer may send as many again.
     pub fn consumed(&mut self, now: Instant, stream: StreamId, bytes: usize) {
-        todo!("conn helper")
+        let (mut world, layer) = self.parts(now);
+        match layer {
+            Layer::Single(single) if stream == STREAM => single.consumed(&mut world, bytes),
+            Layer::Streams(streams) => streams.consumed(&mut world, stream, bytes),
+            _ => return,
+        }
+        self.settle(now);
     }
 
-    /// We send no more on a streaming stream.
+    /// We send no more on a streaming stream. What the peer still sends goes on to come, but for a connection that
+    /// is one streaming call: that one is over.
     pub fn finish(&mut self, now: Instant, stream: StreamId) {
-        todo!("conn helper")
+        let (mut world, layer) = self.parts(now);
+        match layer {
+            Layer::Single(single) if stream == STREAM => single.finish(),
+            Layer::Streams(streams) => streams.finish(&mut world, stream),
+            _ => return,
+        }
+        self.settle(now);
     }
 
-    /// Ends a stream at once.
+    /// Ends a stream at once. No further event comes of it.
     pub fn reset(&mut self, now: Instant, stream: StreamId) {
-        todo!("conn helper")
+        let (mut world, layer) = self.parts(now);
+        match layer {
+            Layer::Single(_) | Layer::Http(_) if stream == STREAM => return self.close(now),
+            Layer::Streams(streams) => {
+                streams.reset(&mut world, stream);
+                world.events.retain(|event| event.stream() != Some(stream));
+            }
+            _ => return,
+        }
+        self.settle(now);
     }
 
     /// Opens a stream to the peer and makes a call on it: first byte 0x01, head, body. The stream is closed after
@@ -277,7 +425,11 @@ impl Conn {
     /// # Errors
     /// When no stream can be opened.
     pub fn call(&mut self, now: Instant, method: &str, body: &[u8]) -> Result<StreamId, CannotOpen> {
-        todo!("conn helper")
+        let (mut world, layer) = self.parts(now);
+        let Layer::Streams(streams) = layer else { return Err(CannotOpen) };
+        let stream = streams.call(&mut world, method, body)?;
+        self.settle(now);
+        Ok(stream)
     }
 
     /// Opens a streaming stream to the peer: first byte 0x05, header. [`Event::Acked`] follows.
@@ -285,42 +437,67 @@ impl Conn {
     /// # Errors
     /// When no stream can be opened.
     pub fn open_streaming(&mut self, now: Instant, method: &str) -> Result<StreamId, CannotOpen> {
-        todo!("conn helper")
+        let (mut world, layer) = self.parts(now);
+        let Layer::Streams(streams) = layer else { return Err(CannotOpen) };
+        let stream = streams.open_streaming(&mut world, method)?;
+        self.settle(now);
+        Ok(stream)
     }
 
     /// Whether streams can be opened to the peer: the connection is a yamux session.
     pub fn can_open(&self) -> bool {
-        todo!("conn helper")
+        matches!(&self.layer, Layer::Streams(streams) if streams.can_open())
     }
 
     /// Answers an HTTP request.
     pub fn http_reply(&mut self, now: Instant, reply: HttpReply) {
-        todo!("conn helper")
+        let (mut world, layer) = self.parts(now);
+        if let Layer::Http(http) = layer {
+            http.reply(&mut world, &reply);
+            self.settle(now);
+        }
     }
 
     /// Takes no new calls and streams: GoAway(0) on yamux, `Connection: close` on HTTP. Those in hand go on; when
     /// none is left, [`Event::Closed`] comes.
     pub fn drain(&mut self, now: Instant) {
-        todo!("conn helper")
+        let (mut world, layer) = self.parts(now);
+        match layer {
+            Layer::Sniff(_) | Layer::Handshake(_) | Layer::Waiting { .. } => self.end(),
+            Layer::Single(single) => single.drain(),
+            Layer::Streams(streams) => streams.drain(&mut world),
+            Layer::Http(http) => http.drain(),
+            Layer::Over => {}
+        }
+        self.settle(now);
     }
 
-    /// Ends everything at once.
-    pub fn close(&mut self, now: Instant) {
-        todo!("conn helper")
+    /// Ends everything at once: what waits to be sent is dropped, and of what was in hand nothing more is told.
+    pub fn close(&mut self, _now: Instant) {
+        if !matches!(self.layer, Layer::Over) {
+            self.layer = Layer::Over;
+            self.outbox.clear();
+            self.events.retain(|event| matches!(event, Event::Report(_)));
+            self.events.push_back(Event::Closed);
+        }
     }
 
     /// What it speaks.
     pub fn protocol(&self) -> Protocol {
-        todo!("conn helper")
+        self.protocol
     }
 
     /// The peer's certificate, when TLS verified one.
     pub fn certificate(&self) -> Option<&Arc<PeerCertificate>> {
-        todo!("conn helper")
+        self.tls.as_ref().and_then(|tls| tls.certificate.as_ref())
     }
 
     /// Open streams of a yamux session; 0 or 1 otherwise.
     pub fn streams(&self) -> usize {
-        todo!("conn helper")
+        match &self.layer {
+            Layer::Single(_) | Layer::Http(_) => 1,
+            Layer::Streams(streams) => streams.streams(),
+            _ => 0,
+        }
     }
 }

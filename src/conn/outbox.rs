@@ -1,1 +1,70 @@
-//! conn helper
+//! Bytes that wait for the socket. Never decides what is sent; holds nothing while it is empty.
+
+/// What streaming calls may fill the outbox to, in bytes; replies to calls may go over it, up to
+/// `max_unsent_bytes`.
+pub(crate) const OUTBOX_BYTES: usize = 256 * 1024;
+
+/// Bytes in the order in which they go out.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    bytes: Vec<u8>,
+    sent: usize,
+}
+
+impl Outbox {
+    /// How many bytes wait.
+    pub fn len(&self) -> usize {
+        self.bytes.len() - self.sent
+    }
+
+    /// True when nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What waits.
+    pub fn waiting(&self) -> &[u8] {
+        self.bytes.get(self.sent..).unwrap_or_default()
+    }
+
+    /// Where more is appended. An empty vector when nothing waits, so that a full one can be swapped in.
+    pub fn tail(&mut self) -> &mut Vec<u8> {
+        // Moving what is left costs no more than sending what went before it did.
+        if self.sent > self.bytes.len() / 2 {
+            self.bytes.drain(..self.sent);
+            self.sent = 0;
+        }
+        &mut self.bytes
+    }
+
+    /// The first `count` bytes are on their way.
+    pub fn sent(&mut self, count: usize) {
+        self.sent = self.sent.saturating_add(count).min(self.bytes.len());
+        if self.is_empty() {
+            *self = Outbox::default();
+        }
+    }
+
+    /// Drops what waits.
+    pub fn clear(&mut self) {
+        *self = Outbox::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_go_out_in_order_and_an_empty_outbox_holds_nothing() {
+        let mut outbox = Outbox::default();
+        outbox.tail().extend_from_slice(b"abcdef");
+        outbox.sent(4);
+        assert_eq!(outbox.waiting(), b"ef");
+        outbox.tail().extend_from_slice(b"gh");
+        assert_eq!((outbox.waiting(), outbox.len()), (&b"efgh"[..], 4));
+        outbox.sent(9);
+        assert!(outbox.is_empty());
+        assert_eq!(outbox.tail().capacity(), 0);
+    }
+}

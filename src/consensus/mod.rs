@@ -146,6 +146,16 @@ pub enum Notice {
     },
     /// Who leads, as far as this replica knows, changed.
     Leadership(Leadership),
+    /// An entry above [`Limits::warn_entry_bytes`] was let through: to be logged, `attempting to apply large raft
+    /// entry` in Nomad.
+    LargeEntry {
+        /// What it does, as Nomad names it in `raft_type`.
+        kind: &'static str,
+        /// Its encoded length.
+        bytes: usize,
+    },
+    /// The replica cannot go on: a disk that failed, or a broken invariant. Nothing follows; the process is to end.
+    Fatal(String),
 }
 
 /// How a proposal ended.

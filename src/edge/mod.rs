@@ -6,6 +6,9 @@
 pub mod certificates;
 pub mod clock;
 mod connections;
+pub mod consensus_thread;
+pub mod daemon;
+pub mod data_dir;
 pub mod doors;
 pub mod entropy;
 pub mod event_loop;
@@ -13,6 +16,8 @@ pub mod files;
 pub mod handler_pool;
 pub mod inbox;
 pub mod keyring;
+pub(crate) mod log_files;
+pub mod log_store;
 pub mod logging;
 pub mod machine;
 #[allow(unsafe_code)]
@@ -22,6 +27,7 @@ mod process_facts;
 pub mod proposals;
 pub mod reload;
 pub mod signals;
+pub mod snapshots;
 mod socket;
 pub mod systemd;
 pub mod tls_files;

@@ -2,7 +2,14 @@
 //!
 //! Source: yamux `spec.md`; what Go peers do, by the transport notes, section 3.
 
+pub mod deframe;
+pub mod event;
 pub mod keepalive;
+pub mod limits;
+pub mod peer_ids;
 pub mod session;
 pub mod stream;
 pub mod window;
+
+#[cfg(test)]
+mod tests;

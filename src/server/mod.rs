@@ -1,4 +1,425 @@
 //! Decides: takes an input, passes it to the machine it concerns, and says what the outside is to do.
+//!
+//! One value of [`Server`] holds all that the loop thread knows. It never blocks, reads no clock and touches no
+//! socket: `handle_input`, then `poll_output` until `None`, then sleep until `poll_timeout`.
 
+pub mod admit;
+mod calls;
+pub mod events;
+pub mod heartbeat;
+mod http;
+mod leader;
+mod links;
+mod monitor;
+pub mod nodes;
+pub mod park;
 pub mod port;
+pub mod route;
 pub mod run;
+mod sources;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use log::Level;
+
+use crate::api::{Ctx, RaftFacts, ServerEntry, ServerFacts};
+use crate::base::id::{CallId, ConnId};
+use crate::base::metric::{Id, Metrics};
+use crate::base::rng::Rng;
+use crate::base::slab::{Key, Slab};
+use crate::base::time::{Instant, WallTime};
+use crate::base::timers::Timers;
+use crate::conn::report::Cause;
+use crate::consensus::{Notice, Proposal};
+use crate::state::State;
+
+use self::admit::{LogLimiter, Places};
+use self::calls::{Call, Fanout, Internal};
+use self::events::EventBuffer;
+use self::heartbeat::{Heartbeats, Times};
+use self::leader::Leader;
+use self::links::{Closing, Link};
+use self::nodes::NodeConns;
+use self::park::Parked;
+use self::port::{Input, Output, ProcessFacts, Reload, Settings};
+use self::sources::Source;
+
+/// Where ids of the server's own proposals begin; no key of a table reaches it.
+const FIRST_INTERNAL: u64 = 1 << 62;
+
+/// Everything that the loop thread knows.
+pub struct Server {
+    settings: Settings,
+    conn_limits: Arc<crate::conn::Limits>,
+    root: Arc<ArcSwap<State>>,
+    ctx: Ctx,
+    wall: WallTime,
+    rng: Rng,
+    metrics: Metrics,
+    outputs: VecDeque<Output>,
+    // Connections.
+    links: Vec<Option<Box<Link>>>,
+    open_links: usize,
+    closing: BTreeMap<ConnId, Closing>,
+    unsettled: Vec<ConnId>,
+    conn_timers: Timers<ConnId>,
+    rpc_places: Places,
+    http_places: Places,
+    log_limiter: LogLimiter,
+    // Calls.
+    calls: Slab<Call>,
+    call_timers: Timers<CallId>,
+    held: BTreeSet<CallId>,
+    parked: Parked,
+    woken: VecDeque<Key>,
+    fanouts: VecDeque<Fanout>,
+    group_jobs: BTreeMap<CallId, (Key, u64)>,
+    next_group_job: u64,
+    proposals: Vec<Proposal>,
+    internal: BTreeMap<CallId, Internal>,
+    next_internal: u64,
+    at_node: usize,
+    /// Every entry up to this one has been told to the parked queries.
+    notified_index: u64,
+    // Streams.
+    sources: Slab<Source>,
+    source_timers: Timers<Key>,
+    stream_jobs: BTreeMap<CallId, Key>,
+    events: EventBuffer,
+    monitor_level: Option<Level>,
+    // The fleet.
+    leader: Leader,
+    nodes: NodeConns,
+    heartbeats: Heartbeats,
+    expiries: usize,
+    // Itself.
+    draining: Option<Instant>,
+    ended: bool,
+    said_ready: bool,
+    said_status: String,
+}
+
+impl Server {
+    /// A server whose state is published in `root`.
+    pub fn new(settings: Settings, root: Arc<ArcSwap<State>>, _now: Instant, wall: WallTime) -> Server {
+        let facts = ServerFacts {
+            name: settings.name.clone(),
+            id: settings.server_id.clone(),
+            region: settings.region.clone(),
+            datacenter: settings.datacenter.clone(),
+            regions: vec![settings.region.clone()],
+            rpc_addr: settings.advertise_rpc.clone(),
+            bootstrap_expect: settings.bootstrap_expect,
+            verify_tls_names: settings.verify_tls_names,
+        };
+        let itself = ServerEntry {
+            name: facts.name.clone(),
+            id: facts.id.clone(),
+            rpc_addr: facts.rpc_addr.clone(),
+            datacenter: facts.datacenter.clone(),
+            voter: true,
+        };
+        let index = root.load().index().0;
+        let ctx = Ctx {
+            server: Arc::new(facts),
+            leader_rpc_addr: "".into(),
+            is_leader: false,
+            raft: RaftFacts::default(),
+            servers: Arc::new([itself]),
+            last_contact: Duration::MAX,
+            known_leader: false,
+            wall,
+            heartbeat_ttl: Duration::ZERO,
+            seed: 0,
+            signer: None,
+            node_conn_established: None,
+        };
+        let times = Times {
+            min_ttl: settings.heartbeat_min_ttl,
+            grace: settings.heartbeat_grace,
+            max_per_second: settings.heartbeat_max_per_second,
+            failover_ttl: settings.heartbeat_failover_ttl,
+        };
+        Server {
+            conn_limits: Arc::new(settings.conn.clone()),
+            root,
+            ctx,
+            wall,
+            rng: Rng::from_seed(settings.seed),
+            metrics: Metrics::default(),
+            outputs: VecDeque::new(),
+            links: Vec::new(),
+            open_links: 0,
+            closing: BTreeMap::new(),
+            unsettled: Vec::new(),
+            conn_timers: Timers::default(),
+            rpc_places: Places::new(settings.rpc_max_conns_per_client),
+            http_places: Places::new(settings.http_max_conns_per_client),
+            log_limiter: LogLimiter::default(),
+            calls: Slab::default(),
+            call_timers: Timers::default(),
+            held: BTreeSet::new(),
+            parked: Parked::default(),
+            woken: VecDeque::new(),
+            fanouts: VecDeque::new(),
+            group_jobs: BTreeMap::new(),
+            next_group_job: u64::MAX,
+            proposals: Vec::new(),
+            internal: BTreeMap::new(),
+            next_internal: FIRST_INTERNAL,
+            at_node: 0,
+            notified_index: index,
+            sources: Slab::default(),
+            source_timers: Timers::default(),
+            stream_jobs: BTreeMap::new(),
+            events: EventBuffer::new(settings.events_buffer_bytes, index),
+            monitor_level: None,
+            leader: Leader::default(),
+            nodes: NodeConns::default(),
+            heartbeats: Heartbeats::new(times),
+            expiries: 0,
+            draining: None,
+            ended: false,
+            said_ready: false,
+            said_status: String::new(),
+            settings,
+        }
+    }
+
+    /// Takes an input. Then poll outputs until there is none.
+    pub fn handle_input(&mut self, now: Instant, wall: WallTime, input: Input<'_>) {
+        self.wall = wall;
+        match input {
+            Input::Accepted { conn, listener, peer } => self.on_accepted(now, conn, listener, peer),
+            Input::Received { conn, bytes } => self.drive(now, conn, |now, c| c.handle_bytes(now, bytes)),
+            Input::Eof { conn } => self.drive(now, conn, |now, c| c.handle_eof(now)),
+            Input::Failed { conn, error } => self.on_failed(now, conn, &error),
+            Input::Ran { job, outcome } => self.on_ran(now, job, outcome),
+            Input::Notices(notices) => self.on_notices(now, notices),
+            Input::NotEnqueued { id } => self.on_not_enqueued(now, id),
+            Input::SigningKey(signer) => self.on_signing_key(signer),
+            Input::LogLine(line) => self.on_log_line(now, &line),
+            Input::Reload(reload) => self.on_reload(now, *reload),
+            Input::Stop => self.on_stop(now),
+            Input::DumpMetrics => self.dump_metrics(),
+            Input::Timeout => self.on_timeout(now),
+            Input::Process(facts) => self.on_process(&facts),
+        }
+        self.settle_all(now);
+        if !self.proposals.is_empty() {
+            let proposals = std::mem::take(&mut self.proposals);
+            self.output(Output::Propose(proposals));
+        }
+        self.end_when_drained(now);
+    }
+
+    /// The next thing to do.
+    #[must_use]
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When [`Input::Timeout`] is wanted next; a time in the past means at once, after what else is waiting.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        if !self.woken.is_empty() || !self.fanouts.is_empty() {
+            return Some(Instant::ZERO);
+        }
+        let expiry = if self.expiries == 0 { self.heartbeats.next() } else { None };
+        let times =
+            [self.conn_timers.next(), self.call_timers.next(), self.source_timers.next(), expiry, self.draining];
+        times.into_iter().flatten().min()
+    }
+
+    fn output(&mut self, output: Output) {
+        self.outputs.push_back(output);
+    }
+
+    fn log(&mut self, level: Level, text: String) {
+        self.output(Output::Log { level, target: "holdfast::server", text });
+    }
+
+    /// A line that a remote party can cause at will.
+    fn log_limited(&mut self, now: Instant, cause: Cause, level: Level, mut text: String) {
+        match self.log_limiter.admit(now, cause) {
+            None => self.metrics.count(Id::LogSuppressed),
+            Some(left_out) => {
+                if left_out > 0 {
+                    text.push_str(&format!(" left_out={left_out}"));
+                }
+                self.log(level, text);
+            }
+        }
+    }
+
+    /// Makes what handlers may know true for the request at hand.
+    fn fresh_ctx(&mut self, heartbeat: bool) {
+        self.ctx.wall = self.wall;
+        self.ctx.seed = self.rng.next_u64();
+        if heartbeat {
+            self.ctx.heartbeat_ttl = self.heartbeats.draw_ttl(&mut self.rng);
+        }
+        self.ctx.last_contact = if self.ctx.is_leader { Duration::ZERO } else { Duration::MAX };
+        let term = self.leader.known.term.0;
+        self.ctx.raft = RaftFacts { last_term: term, last_index: self.notified_index };
+    }
+
+    fn on_failed(&mut self, now: Instant, conn: ConnId, error: &str) {
+        self.closing.remove(&conn);
+        self.with_conn(now, conn, |now, c| c.handle_failure(now, error));
+        self.settle_all(now);
+        self.on_closed(now, conn, false);
+    }
+
+    /// The consensus thread tells. Whoever wrote is answered before anybody is woken by the write.
+    fn on_notices(&mut self, now: Instant, notices: Vec<Notice>) {
+        let mut news = false;
+        for notice in notices {
+            match notice {
+                Notice::Applied { index, touched, events } => {
+                    self.on_touched(index, &touched);
+                    if !events.is_empty() {
+                        news = true;
+                        let dropped = self.events.push(index.0, events);
+                        self.metrics.add(Id::EventsDropped, dropped as u64);
+                    }
+                }
+                Notice::Resolved { id, resolution } => self.on_resolved(now, id, resolution),
+                Notice::Leadership(leadership) => self.on_leadership(now, leadership),
+                Notice::LargeEntry { kind, bytes } => {
+                    let text = format!("attempting to apply large raft entry: raft_type={kind} bytes={bytes}");
+                    self.log(Level::Warn, text);
+                }
+                Notice::Fatal(text) => {
+                    self.log(Level::Error, format!("the log cannot be used any more: {text}"));
+                    self.end(3);
+                }
+            }
+        }
+        if news {
+            self.pump_subscribers(now);
+        }
+    }
+
+    fn on_timeout(&mut self, now: Instant) {
+        while let Some((at, id)) = self.conn_timers.pop_due(now) {
+            self.on_conn_due(now, id, at);
+        }
+        while let Some((_, id)) = self.call_timers.pop_due(now) {
+            self.on_call_due(now, id);
+        }
+        while let Some((_, key)) = self.source_timers.pop_due(now) {
+            self.on_source_due(now, key);
+        }
+        self.expire_heartbeats(now);
+        self.step_wakes(now);
+        self.step_fanouts(now);
+    }
+
+    fn on_reload(&mut self, now: Instant, reload: Reload) {
+        self.settings.rpc_security = reload.rpc_security;
+        self.settings.http_security = reload.http_security;
+        self.rpc_places.set_limit(reload.rpc_max_conns_per_client);
+        self.http_places.set_limit(reload.http_max_conns_per_client);
+        self.recheck_links(now, reload.tls_changed);
+    }
+
+    /// Takes no more, answers what waits, and ends; the second wish ends at once.
+    fn on_stop(&mut self, now: Instant) {
+        if self.draining.is_some() {
+            return self.end(0);
+        }
+        self.log(Level::Info, "closing server RPC connection: draining".to_owned());
+        self.draining = Some(now + self.settings.drain_timeout);
+        self.output(Output::StopAccepting);
+        self.answer_all_parked(now);
+        self.end_sources(now);
+        for id in self.link_ids() {
+            self.with_conn(now, id, |now, c| c.drain(now));
+        }
+    }
+
+    fn end_when_drained(&mut self, now: Instant) {
+        let Some(deadline) = self.draining else { return };
+        if self.ended {
+            return;
+        }
+        if self.link_count() == 0 && self.closing.is_empty() {
+            self.end(0);
+        } else if now >= deadline {
+            let (open, calls) = (self.link_count(), self.calls.len());
+            self.log(Level::Warn, format!("drain timeout: closing what is left: connections={open} calls={calls}"));
+            self.end(0);
+        }
+    }
+
+    fn end(&mut self, status: u8) {
+        if !self.ended {
+            self.ended = true;
+            self.output(Output::Exit { status });
+        }
+    }
+
+    fn on_process(&mut self, facts: &ProcessFacts) {
+        self.metrics.set(Id::Resident, facts.resident_bytes as f64);
+        self.metrics.set(Id::Descriptors, facts.descriptors as f64);
+        self.metrics.set(Id::HandlerQueue, facts.handler_queue as f64);
+        self.metrics.set(Id::LogLost, facts.log_lines_lost as f64);
+        for (file, ends) in &facts.certificates {
+            self.metrics.set_labelled(Id::CertificateExpiry, file, *ends as f64);
+        }
+    }
+
+    /// Makes the gauges true.
+    fn refresh_gauges(&mut self) {
+        self.count_links();
+        let state = self.root.load_full();
+        let leads = self.ctx.is_leader;
+        for (id, value) in [
+            (Id::Calls, self.calls.len()),
+            (Id::Parked, self.parked.waiters()),
+            (Id::ParkedGroups, self.parked.groups()),
+            (Id::Held, self.held.len()),
+            (Id::ForwardedInFlight, self.at_node),
+            (Id::Subscribers, self.subscribers()),
+            (Id::EventsBuffered, self.events.len()),
+            (Id::EventsBufferedBytes, self.events.bytes()),
+            (Id::HeartbeatActive, self.heartbeats.len()),
+            (Id::Nodes, state.node_count()),
+            (Id::NodeConns, self.nodes.len()),
+            (Id::Leader, usize::from(leads)),
+        ] {
+            self.metrics.set(id, value as f64);
+        }
+        self.metrics.set(Id::RaftApplied, state.index().0 as f64);
+        self.metrics.set(Id::RaftTerm, self.leader.known.term.0 as f64);
+    }
+
+    /// The values of all metrics, gauges made true.
+    pub fn metrics(&mut self) -> &Metrics {
+        self.refresh_gauges();
+        &self.metrics
+    }
+
+    fn dump_metrics(&mut self) {
+        self.refresh_gauges();
+        let mut lines = Vec::new();
+        for (metric, label, value) in self.metrics.values() {
+            let label = label.map(|text| format!("{{{text}}}")).unwrap_or_default();
+            let value = match value {
+                crate::base::metric::Value::Count(n) => n.to_string(),
+                crate::base::metric::Value::Number(n) => n.to_string(),
+                crate::base::metric::Value::Distribution(h) => {
+                    format!("count={} sum={}s max={}s", h.count, h.sum, h.max)
+                }
+            };
+            lines.push(format!("metric: {}{label}={value}", metric.name));
+        }
+        for line in lines {
+            self.log(Level::Info, line);
+        }
+    }
+}

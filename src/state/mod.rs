@@ -3,27 +3,37 @@
 //! Knows no clock: all time comes from the entries. The same entries give the same state, and the same bytes in a
 //! snapshot, on every server.
 
+pub mod crc32c;
 pub mod events;
 pub mod keyring;
 pub mod node;
+mod nodes;
+mod registration;
+mod secret;
 pub mod snapshot;
 pub mod table;
 pub mod watch;
 
 use std::sync::Arc;
 
+use ring::digest;
+
 use crate::base::id::{Index, Term};
-use crate::wire::entry::Entry;
+use crate::wire::entry::{Command, Entry};
 
 use self::events::Event;
-use self::keyring::SigningKey;
+use self::keyring::{SigningKey, SigningKeys};
 use self::node::Node;
+use self::nodes::{At, DrainUpdate, Nodes, StatusUpdate};
 use self::watch::WatchKey;
 
 /// The root of the state. A clone is a snapshot, at no cost.
 #[derive(Clone, Default)]
 pub struct State {
-    // state helper: imbl maps
+    index: Index,
+    time_unix_nanos: i64,
+    nodes: Nodes,
+    signing_keys: SigningKeys,
 }
 
 /// What an entry did.
@@ -64,62 +74,122 @@ impl State {
 
     /// Applies one entry. Indexes rise by one from entry to entry.
     ///
-    /// Never fails: an entry that cannot be applied is refused in its result, alike on every replica.
-    pub fn apply(&mut self, index: Index, term: Term, entry: &Entry) -> Applied {
-        let _ = (index, term, entry);
-        todo!("state helper")
+    /// Never fails: an entry that cannot be applied is refused in its result, alike on every replica. The term
+    /// changes nothing in the state.
+    pub fn apply(&mut self, index: Index, _term: Term, entry: &Entry) -> Applied {
+        debug_assert!(index > self.index, "entry {index} came after {}", self.index);
+        self.index = self.index.max(index);
+        // The leader never stamps an entry before the one in front of it; if one did, time would stand still.
+        self.time_unix_nanos = self.time_unix_nanos.max(entry.time_unix_nanos);
+        let at = At { index: self.index, time_unix_nanos: self.time_unix_nanos };
+        match &entry.command {
+            Command::Noop => Applied::default(),
+            Command::SigningKeyAdd { key_id, public_key, create_time } => {
+                self.signing_keys.add(at.index, key_id, public_key, *create_time)
+            }
+            command => self.apply_to_nodes(at, command),
+        }
+    }
+
+    fn apply_to_nodes(&mut self, at: At, command: &Command) -> Applied {
+        let nodes = &mut self.nodes;
+        match command {
+            Command::NodeRegister { node } => nodes.register(at, &node.0),
+            Command::NodeUpdateStatus {
+                node_id,
+                status,
+                event,
+                updated_at,
+                identity_signing_key_id,
+                expected_modify_index,
+            } => {
+                let update = StatusUpdate {
+                    status,
+                    event: event.as_ref(),
+                    updated_at: *updated_at,
+                    identity_signing_key_id,
+                    expected_modify_index: *expected_modify_index,
+                };
+                nodes.update_status(at, node_id, &update)
+            }
+            Command::NodeDeregister { node_ids } => nodes.deregister(at, node_ids),
+            Command::NodeUpdateDrain { node_id, strategy, mark_eligible, meta, accessor_id } => {
+                let update =
+                    DrainUpdate { strategy: strategy.as_ref(), mark_eligible: *mark_eligible, meta, accessor_id };
+                nodes.update_drain(at, node_id, &update)
+            }
+            Command::NodeDrainComplete { node_id } => nodes.drain_complete(at, node_id),
+            Command::NodeUpdateEligibility { node_id, eligibility } => {
+                nodes.update_eligibility(at, node_id, eligibility)
+            }
+            Command::NodeEmitEvents { events } => nodes.emit_events(at, events),
+            Command::Noop | Command::SigningKeyAdd { .. } => Applied::default(),
+        }
     }
 
     /// The index of the last entry applied.
     pub fn index(&self) -> Index {
-        todo!("state helper")
+        self.index
     }
 
     /// The time of the last entry applied, nanoseconds since the Unix epoch.
     pub fn time_unix_nanos(&self) -> i64 {
-        todo!("state helper")
+        self.time_unix_nanos
     }
 
     /// The node with this id.
     pub fn node(&self, id: &str) -> Option<&Arc<Node>> {
-        let _ = id;
-        todo!("state helper")
+        self.nodes.table().row(id)
     }
 
-    /// The node whose SecretID this is. Found by a keyed hash, so the time taken tells nothing of other secrets.
+    /// The node whose SecretID this is. Found by a hash, so the time taken tells nothing of other secrets. When
+    /// several nodes share it, the one with the first id.
     pub fn node_by_secret(&self, secret_id: &str) -> Option<&Arc<Node>> {
-        let _ = secret_id;
-        todo!("state helper")
+        self.nodes.by_secret(secret_id)
     }
 
     /// Nodes in the order of their ids, from the first id at or after `from`.
-    pub fn nodes_from<'a>(&'a self, from: &str) -> impl DoubleEndedIterator<Item = &'a Arc<Node>> + 'a {
-        let _ = from;
-        [].into_iter()
+    pub fn nodes_from<'a>(&'a self, from: &str) -> impl DoubleEndedIterator<Item = &'a Arc<Node>> + use<'a> {
+        self.nodes.table().rows_from(from)
     }
 
     /// How many nodes there are.
     pub fn node_count(&self) -> usize {
-        todo!("state helper")
+        self.nodes.table().len()
     }
 
     /// The index of the last change of the nodes table; 0 when it was never written.
     pub fn nodes_index(&self) -> Index {
-        todo!("state helper")
+        self.nodes.table().index()
     }
 
     /// The index of the last change of the allocations table: none is ever written, so 0.
     pub fn allocs_index(&self) -> Index {
-        todo!("state helper")
+        Index(0)
     }
 
     /// The public signing keys, newest last.
     pub fn signing_keys(&self) -> &[Arc<SigningKey>] {
-        todo!("state helper")
+        self.signing_keys.all()
     }
 
     /// The index of the last change of the signing keys; 0 when there is none.
     pub fn signing_keys_index(&self) -> Index {
-        todo!("state helper")
+        self.signing_keys.index()
+    }
+
+    /// SHA-256 over the bytes of a snapshot: two replicas with the same are the same. Reads the whole state.
+    pub fn digest(&self) -> [u8; 32] {
+        let mut context = digest::Context::new(&digest::SHA256);
+        for chunk in snapshot::write(self) {
+            context.update(&chunk);
+        }
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(context.finish().as_ref());
+        bytes
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use crate::wire::body::node::{DrainStrategy, NodeEvent};
-use crate::wire::msgpack::{Raw, Result};
+use crate::wire::msgpack::{DecodeError, Decoder, Encoder, Msg, Raw, Result};
 
 /// Version of the encoding, the first value of each entry.
 pub const ENTRY_VERSION: u64 = 1;
@@ -104,18 +104,390 @@ pub enum Command {
     },
 }
 
+/// The small numbers that commands have on disk. Never given out twice.
+mod tag {
+    pub(super) const NOOP: u64 = 0;
+    pub(super) const NODE_REGISTER: u64 = 1;
+    pub(super) const NODE_UPDATE_STATUS: u64 = 2;
+    pub(super) const NODE_DEREGISTER: u64 = 3;
+    pub(super) const NODE_UPDATE_DRAIN: u64 = 4;
+    pub(super) const NODE_DRAIN_COMPLETE: u64 = 5;
+    pub(super) const NODE_UPDATE_ELIGIBILITY: u64 = 6;
+    pub(super) const NODE_EMIT_EVENTS: u64 = 7;
+    pub(super) const SIGNING_KEY_ADD: u64 = 8;
+}
+
+/// Values of the array in front of the command's own: version, time, session, tag.
+const HEAD_LEN: usize = 4;
+
 impl Entry {
-    /// The entry's bytes.
+    /// The entry's bytes: an array of version, time, session or nil, the command's tag, and the command's fields.
     pub fn encode(&self) -> Vec<u8> {
-        todo!("state helper")
+        let mut e = Encoder::new();
+        let (tag, fields) = self.command.tag_and_len();
+        e.array(HEAD_LEN + fields);
+        e.u64(ENTRY_VERSION);
+        e.i64(self.time_unix_nanos);
+        match &self.session {
+            Some(stamp) => {
+                e.array(3);
+                e.u64(stamp.session);
+                e.u64(stamp.sequence);
+                e.u64(stamp.acknowledged_below);
+            }
+            None => e.nil(),
+        }
+        e.u64(tag);
+        self.command.encode_fields(&mut e);
+        e.out
     }
 
-    /// Reads an entry.
+    /// Reads an entry. Fields after the known ones are passed over: a later build may have added them.
     ///
     /// # Errors
-    /// Bytes that are none, or one of a newer version.
+    /// Bytes that are none, an unknown version or tag (at its offset; [`Entry::version_and_tag`] has the number),
+    /// or bytes after the end.
     pub fn decode(bytes: &[u8]) -> Result<Entry> {
-        let _ = bytes;
-        todo!("state helper")
+        let mut d = Decoder::new(bytes);
+        let mut left = d.array()?.ok_or_else(|| d.error("an entry is a list"))?;
+        let mut next = |d: &Decoder<'_>| {
+            left = left.checked_sub(1).ok_or_else(|| d.error("the entry lacks a field"))?;
+            Ok::<(), DecodeError>(())
+        };
+        next(&d)?;
+        let at = d.error("unknown entry version");
+        if d.u64()? != ENTRY_VERSION {
+            return Err(at);
+        }
+        next(&d)?;
+        let time_unix_nanos = d.i64()?;
+        next(&d)?;
+        let session = decode_stamp(&mut d)?;
+        next(&d)?;
+        let command = Command::decode(&mut d, left)?;
+        if !d.at_end() {
+            return Err(d.error("bytes after the entry"));
+        }
+        Ok(Entry { time_unix_nanos, session, command })
+    }
+
+    /// The version and the command's tag of an entry's bytes, known to this build or not: for whoever reports an
+    /// entry that [`Entry::decode`] refused.
+    ///
+    /// # Errors
+    /// Bytes that do not even begin like an entry.
+    pub fn version_and_tag(bytes: &[u8]) -> Result<(u64, u64)> {
+        let mut d = Decoder::new(bytes);
+        if d.array()?.unwrap_or(0) < HEAD_LEN {
+            return Err(d.error("the entry lacks a field"));
+        }
+        let version = d.u64()?;
+        d.skip()?;
+        d.skip()?;
+        Ok((version, d.u64()?))
+    }
+}
+
+fn decode_stamp(d: &mut Decoder<'_>) -> Result<Option<SessionStamp>> {
+    let Some(len) = d.array()? else { return Ok(None) };
+    if len < 3 {
+        return Err(d.error("the session lacks a field"));
+    }
+    let stamp = SessionStamp { session: d.u64()?, sequence: d.u64()?, acknowledged_below: d.u64()? };
+    skip_fields(d, len - 3)?;
+    Ok(Some(stamp))
+}
+
+fn skip_fields(d: &mut Decoder<'_>, count: usize) -> Result<()> {
+    (0..count).try_for_each(|_| d.skip())
+}
+
+impl Command {
+    /// The tag, and how many fields follow it.
+    fn tag_and_len(&self) -> (u64, usize) {
+        match self {
+            Command::Noop => (tag::NOOP, 0),
+            Command::NodeRegister { .. } => (tag::NODE_REGISTER, 1),
+            Command::NodeUpdateStatus { .. } => (tag::NODE_UPDATE_STATUS, 6),
+            Command::NodeDeregister { .. } => (tag::NODE_DEREGISTER, 1),
+            Command::NodeUpdateDrain { .. } => (tag::NODE_UPDATE_DRAIN, 5),
+            Command::NodeDrainComplete { .. } => (tag::NODE_DRAIN_COMPLETE, 1),
+            Command::NodeUpdateEligibility { .. } => (tag::NODE_UPDATE_ELIGIBILITY, 2),
+            Command::NodeEmitEvents { .. } => (tag::NODE_EMIT_EVENTS, 1),
+            Command::SigningKeyAdd { .. } => (tag::SIGNING_KEY_ADD, 3),
+        }
+    }
+
+    fn encode_fields(&self, e: &mut Encoder) {
+        match self {
+            Command::Noop => {}
+            // As a byte string, so that an entry can be read whatever an agent sent within it.
+            Command::NodeRegister { node } => e.bytes(&node.0),
+            Command::NodeUpdateStatus {
+                node_id,
+                status,
+                event,
+                updated_at,
+                identity_signing_key_id,
+                expected_modify_index,
+            } => {
+                e.str(node_id);
+                e.str(status);
+                event.encode(e);
+                e.i64(*updated_at);
+                e.str(identity_signing_key_id);
+                expected_modify_index.encode(e);
+            }
+            Command::NodeDeregister { node_ids } => node_ids.encode(e),
+            Command::NodeUpdateDrain { node_id, strategy, mark_eligible, meta, accessor_id } => {
+                e.str(node_id);
+                strategy.encode(e);
+                e.bool(*mark_eligible);
+                meta.encode(e);
+                e.str(accessor_id);
+            }
+            Command::NodeDrainComplete { node_id } => e.str(node_id),
+            Command::NodeUpdateEligibility { node_id, eligibility } => {
+                e.str(node_id);
+                e.str(eligibility);
+            }
+            Command::NodeEmitEvents { events } => events.encode(e),
+            Command::SigningKeyAdd { key_id, public_key, create_time } => {
+                e.str(key_id);
+                e.bytes(public_key);
+                e.i64(*create_time);
+            }
+        }
+    }
+
+    /// Reads the tag and `fields` values after it.
+    fn decode(d: &mut Decoder<'_>, fields: usize) -> Result<Command> {
+        let unknown = d.error("unknown command tag");
+        let tag = d.u64()?;
+        let lacking = d.error("the entry lacks a field");
+        let empty = Command::empty(tag).ok_or(unknown)?;
+        let known = empty.tag_and_len().1;
+        let later = fields.checked_sub(known).ok_or(lacking)?;
+        let command = empty.decode_fields(d)?;
+        skip_fields(d, later)?;
+        Ok(command)
+    }
+
+    /// The command of a tag with nothing in it.
+    fn empty(tag: u64) -> Option<Command> {
+        let (text, texts) = (String::new, BTreeMap::new);
+        Some(match tag {
+            tag::NOOP => Command::Noop,
+            tag::NODE_REGISTER => Command::NodeRegister { node: Raw::default() },
+            tag::NODE_UPDATE_STATUS => Command::NodeUpdateStatus {
+                node_id: text(),
+                status: text(),
+                event: None,
+                updated_at: 0,
+                identity_signing_key_id: text(),
+                expected_modify_index: None,
+            },
+            tag::NODE_DEREGISTER => Command::NodeDeregister { node_ids: Vec::new() },
+            tag::NODE_UPDATE_DRAIN => Command::NodeUpdateDrain {
+                node_id: text(),
+                strategy: None,
+                mark_eligible: false,
+                meta: texts(),
+                accessor_id: text(),
+            },
+            tag::NODE_DRAIN_COMPLETE => Command::NodeDrainComplete { node_id: text() },
+            tag::NODE_UPDATE_ELIGIBILITY => Command::NodeUpdateEligibility { node_id: text(), eligibility: text() },
+            tag::NODE_EMIT_EVENTS => Command::NodeEmitEvents { events: BTreeMap::new() },
+            tag::SIGNING_KEY_ADD => Command::SigningKeyAdd { key_id: text(), public_key: Vec::new(), create_time: 0 },
+            _ => return None,
+        })
+    }
+
+    /// Fills an empty command with its values, in the order that [`Command::encode_fields`] writes them.
+    fn decode_fields(mut self, d: &mut Decoder<'_>) -> Result<Command> {
+        match &mut self {
+            Command::Noop => {}
+            Command::NodeRegister { node } => *node = Raw(d.bytes()?.into()),
+            Command::NodeUpdateStatus {
+                node_id,
+                status,
+                event,
+                updated_at,
+                identity_signing_key_id,
+                expected_modify_index,
+            } => {
+                *node_id = Msg::decode(d)?;
+                *status = Msg::decode(d)?;
+                *event = Msg::decode(d)?;
+                *updated_at = d.i64()?;
+                *identity_signing_key_id = Msg::decode(d)?;
+                *expected_modify_index = Msg::decode(d)?;
+            }
+            Command::NodeDeregister { node_ids } => *node_ids = Msg::decode(d)?,
+            Command::NodeUpdateDrain { node_id, strategy, mark_eligible, meta, accessor_id } => {
+                *node_id = Msg::decode(d)?;
+                *strategy = Msg::decode(d)?;
+                *mark_eligible = d.bool()?;
+                *meta = Msg::decode(d)?;
+                *accessor_id = Msg::decode(d)?;
+            }
+            Command::NodeDrainComplete { node_id } => *node_id = Msg::decode(d)?,
+            Command::NodeUpdateEligibility { node_id, eligibility } => {
+                *node_id = Msg::decode(d)?;
+                *eligibility = Msg::decode(d)?;
+            }
+            Command::NodeEmitEvents { events } => *events = Msg::decode(d)?,
+            Command::SigningKeyAdd { key_id, public_key, create_time } => {
+                *key_id = Msg::decode(d)?;
+                *public_key = d.bytes()?.to_vec();
+                *create_time = d.i64()?;
+            }
+        }
+        Ok(self)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use proptest::collection::{btree_map, vec};
+    use proptest::option;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::wire::msgpack::Bytes;
+
+    fn texts() -> impl Strategy<Value = BTreeMap<String, String>> {
+        btree_map(".{0,8}", ".{0,8}", 0..3)
+    }
+
+    fn bytes() -> impl Strategy<Value = Bytes> {
+        vec(any::<u8>(), 0..40).prop_map(Bytes)
+    }
+
+    fn event() -> impl Strategy<Value = NodeEvent> {
+        (".{0,40}", ".{0,8}", option::of(texts()), bytes(), any::<u64>()).prop_map(
+            |(message, subsystem, details, timestamp, create_index)| NodeEvent {
+                message,
+                subsystem,
+                details,
+                timestamp,
+                create_index,
+            },
+        )
+    }
+
+    fn strategy() -> impl Strategy<Value = DrainStrategy> {
+        (any::<i64>(), any::<bool>(), bytes(), bytes()).prop_map(
+            |(deadline, ignore_system_jobs, force_deadline, started_at)| DrainStrategy {
+                deadline,
+                ignore_system_jobs,
+                force_deadline,
+                started_at,
+            },
+        )
+    }
+
+    fn command() -> impl Strategy<Value = Command> {
+        let text = || ".{0,40}";
+        prop_oneof![
+            Just(Command::Noop),
+            vec(any::<u8>(), 0..70000).prop_map(|node| Command::NodeRegister { node: Raw(node.into()) }),
+            (text(), text(), option::of(event()), any::<i64>(), text(), option::of(any::<u64>())).prop_map(
+                |(node_id, status, event, updated_at, identity_signing_key_id, expected_modify_index)| {
+                    Command::NodeUpdateStatus {
+                        node_id,
+                        status,
+                        event,
+                        updated_at,
+                        identity_signing_key_id,
+                        expected_modify_index,
+                    }
+                }
+            ),
+            vec(text(), 0..20).prop_map(|node_ids| Command::NodeDeregister { node_ids }),
+            (text(), option::of(strategy()), any::<bool>(), texts(), text()).prop_map(
+                |(node_id, strategy, mark_eligible, meta, accessor_id)| Command::NodeUpdateDrain {
+                    node_id,
+                    strategy,
+                    mark_eligible,
+                    meta,
+                    accessor_id,
+                }
+            ),
+            text().prop_map(|node_id| Command::NodeDrainComplete { node_id }),
+            (text(), text()).prop_map(|(node_id, eligibility)| Command::NodeUpdateEligibility { node_id, eligibility }),
+            btree_map(text(), vec(event(), 0..3), 0..3).prop_map(|events| Command::NodeEmitEvents { events }),
+            (text(), vec(any::<u8>(), 0..40), any::<i64>()).prop_map(|(key_id, public_key, create_time)| {
+                Command::SigningKeyAdd { key_id, public_key, create_time }
+            }),
+        ]
+    }
+
+    fn entry() -> impl Strategy<Value = Entry> {
+        let stamp = (any::<u64>(), any::<u64>(), any::<u64>())
+            .prop_map(|(session, sequence, acknowledged_below)| SessionStamp { session, sequence, acknowledged_below });
+        (any::<i64>(), option::of(stamp), command()).prop_map(|(time_unix_nanos, session, command)| Entry {
+            time_unix_nanos,
+            session,
+            command,
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_written_is_read(entry in entry()) {
+            let bytes = entry.encode();
+            prop_assert_eq!(&Entry::decode(&bytes).unwrap(), &entry);
+            prop_assert_eq!(Entry::version_and_tag(&bytes).unwrap(), (ENTRY_VERSION, entry.command.tag_and_len().0));
+            let cut = bytes.len() / 2;
+            prop_assert!(Entry::decode(&bytes[..cut]).is_err());
+        }
+
+        #[test]
+        fn any_bytes_are_an_entry_or_an_error(bytes in vec(any::<u8>(), 0..200), tag in 0u8..12) {
+            let _ = Entry::decode(&bytes);
+            let mut likely = vec![0x9a, 1, 0, 0xc0, tag];
+            likely.extend(&bytes);
+            if let Ok(entry) = Entry::decode(&likely) {
+                prop_assert_eq!(Entry::decode(&entry.encode()).unwrap(), entry);
+            }
+        }
+    }
+
+    #[test]
+    fn an_entry_has_these_bytes() {
+        let stamp = SessionStamp { session: 7, sequence: 300, acknowledged_below: 3 };
+        let command = Command::NodeDrainComplete { node_id: "n".into() };
+        let entry = Entry { time_unix_nanos: 5, session: Some(stamp), command };
+        assert_eq!(entry.encode(), [0x95, 1, 5, 0x93, 7, 0xcd, 1, 44, 3, 5, 0xa1, b'n']);
+        let noop = Entry { time_unix_nanos: -1, session: None, command: Command::Noop };
+        assert_eq!(noop.encode(), [0x94, 1, 0xff, 0xc0, 0]);
+    }
+
+    #[test]
+    fn what_is_not_known_is_named() {
+        for (bytes, pos, what) in [
+            (&[0x94, 2, 0, 0xc0, 0][..], 1, "unknown entry version"),
+            (&[0x94, 1, 0, 0xc0, 99], 4, "unknown command tag"),
+            (&[0x93, 1, 0, 0xc0], 4, "the entry lacks a field"),
+            (&[0x94, 1, 0, 0xc0, 5], 5, "the entry lacks a field"),
+            (&[0x94, 1, 0, 0xc0, 0, 0], 5, "bytes after the entry"),
+            (&[0x94, 1, 0, 0x91, 0, 0], 4, "the session lacks a field"),
+            (&[0xc0], 1, "an entry is a list"),
+        ] {
+            let error = Entry::decode(bytes).unwrap_err();
+            assert_eq!((error.pos, error.what), (pos, what), "{bytes:?}");
+        }
+        assert_eq!(Entry::version_and_tag(&[0x94, 2, 0, 0xc0, 99]), Ok((2, 99)));
+        assert!(Entry::version_and_tag(&[0x90]).is_err());
+    }
+
+    #[test]
+    fn a_later_field_is_passed_over() {
+        let bytes = [0x97, 1, 0, 0x94, 1, 2, 3, 0x91, 9, 5, 0xa1, b'n', 0x81, 1, 2, 0xc3];
+        let entry = Entry::decode(&bytes).unwrap();
+        assert_eq!(entry.command, Command::NodeDrainComplete { node_id: "n".into() });
+        assert_eq!(entry.session, Some(SessionStamp { session: 1, sequence: 2, acknowledged_below: 3 }));
     }
 }

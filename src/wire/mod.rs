@@ -3,6 +3,7 @@
 pub mod body;
 pub mod entry;
 pub mod first_byte;
+pub mod http;
 pub mod json;
 pub mod msgpack;
 pub mod rpc;

@@ -1,4 +1,10 @@
 //! Bodies of requests and replies, a file for each group of endpoints.
 
+pub mod acl;
+pub mod agent;
+pub mod event;
+pub mod keyring;
 pub mod node;
+pub mod node_call;
 pub mod query;
+pub mod status;

@@ -1,0 +1,292 @@
+//! Filters of lists: the expression language of go-bexpr, evaluated over a node's msgpack form.
+//!
+//! `==`, `!=`, `in`, `not in`, `contains`, `not contains`, `is empty`, `is not empty`, `and`, `or`, `not`,
+//! parentheses, selectors `A.B["c"]` and `"/A/B"`. No regular expressions (`matches`) and no `any` or `all`: both are
+//! refused when the expression is read. Source: endpoint notes, section 1.5; go-bexpr `grammar/grammar.peg`,
+//! `evaluate.go`.
+
+use crate::wire::msgpack::{Decoder, Kind};
+
+use super::filter_parse::parse;
+
+/// Longer expressions are refused, bytes.
+pub(super) const MAX_FILTER_BYTES: usize = 16 * 1024;
+
+/// Deeper nesting of parentheses and `not` is refused.
+pub(super) const MAX_FILTER_DEPTH: usize = 64;
+
+/// Fields of a node whose value may be left out by older agents: a selector may name them all the same.
+const NODE_FIELDS: &[&str] = &[
+    "ID",
+    "SecretID",
+    "Datacenter",
+    "Name",
+    "CgroupParent",
+    "HTTPAddr",
+    "TLSEnabled",
+    "Attributes",
+    "NodeResources",
+    "ReservedResources",
+    "Resources",
+    "Reserved",
+    "Links",
+    "Meta",
+    "NodeClass",
+    "NodePool",
+    "ComputedClass",
+    "DrainStrategy",
+    "SchedulingEligibility",
+    "Status",
+    "StatusDescription",
+    "IdentitySigningKeyID",
+    "StatusUpdatedAt",
+    "Events",
+    "Drivers",
+    "CSIControllerPlugins",
+    "CSINodePlugins",
+    "HostVolumes",
+    "GCVolumesOnNodeGC",
+    "HostNetworks",
+    "LastDrain",
+    "NodeMaxAllocs",
+    "LastMissedHeartbeatIndex",
+    "LastAllocUpdateIndex",
+    "CreateIndex",
+    "ModifyIndex",
+];
+
+/// Fields that are maps in Go, where a key that is not there is no error.
+const MAPS: &[&str] = &[
+    "Attributes",
+    "Meta",
+    "Links",
+    "Drivers",
+    "CSIControllerPlugins",
+    "CSINodePlugins",
+    "HostVolumes",
+    "HostNetworks",
+    "Details",
+    "Topologies",
+];
+
+/// An expression.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Filter(Expr);
+
+/// A part of an expression.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Expr {
+    /// True when one of them is.
+    Or(Vec<Expr>),
+    /// True when all of them are.
+    And(Vec<Expr>),
+    /// The opposite.
+    Not(Box<Expr>),
+    /// A comparison.
+    Match {
+        /// What is looked at.
+        selector: Vec<String>,
+        /// How.
+        op: Op,
+        /// Whether the answer is turned round.
+        negated: bool,
+        /// With what.
+        value: String,
+    },
+}
+
+/// A comparison.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Op {
+    /// `==`
+    Equal,
+    /// `value in selector`, `selector contains value`
+    In,
+    /// `is empty`
+    Empty,
+}
+
+impl Filter {
+    /// Reads an expression.
+    ///
+    /// # Errors
+    /// Where it is none, in one line.
+    pub(super) fn parse(text: &str) -> Result<Filter, String> {
+        parse(text).map(Filter)
+    }
+
+    /// Whether a node passes. `node` is its msgpack form.
+    ///
+    /// # Errors
+    /// A selector that names no field, or a comparison that the field's kind does not have.
+    pub(super) fn matches(&self, node: &[u8]) -> Result<bool, String> {
+        evaluate(&self.0, node)
+    }
+}
+
+/// Recurses no deeper than [`MAX_FILTER_DEPTH`] lets an expression nest.
+fn evaluate(expr: &Expr, node: &[u8]) -> Result<bool, String> {
+    match expr {
+        Expr::Or(parts) => {
+            for part in parts {
+                if evaluate(part, node)? {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        }
+        Expr::And(parts) => {
+            for part in parts {
+                if !evaluate(part, node)? {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        }
+        Expr::Not(part) => evaluate(part, node).map(|is| !is),
+        Expr::Match { selector, op, negated, value } => {
+            let found = find(selector, node)?;
+            let is = match op {
+                Op::Equal => equal(found, value),
+                Op::In => holds(found, value),
+                Op::Empty => empty(found),
+            };
+            is.map(|is| is != *negated)
+        }
+    }
+}
+
+/// What a selector leads to.
+#[derive(Clone, Copy)]
+enum Found<'a> {
+    /// A value.
+    Value(&'a [u8]),
+    /// A field without a value: the zero of its type.
+    Zero,
+    /// A map without that key: nothing equals it, and it holds nothing.
+    Absent,
+}
+
+fn find<'a>(selector: &[String], node: &'a [u8]) -> Result<Found<'a>, String> {
+    let wrong =
+        |at: usize, what: String| format!("error finding value in datum: /{} at part {at}: {what}", selector.join("/"));
+    let mut value = node;
+    for (at, part) in selector.iter().enumerate() {
+        let mut d = Decoder::new(value);
+        let kind = d.kind().map_err(|error| error.to_string())?;
+        let inner = match kind {
+            Kind::Map => key(&mut d, part),
+            Kind::Array => element(&mut d, part),
+            Kind::Nil => return Ok(Found::Absent),
+            _ => return Err(wrong(at, format!("couldn't find key: struct field with name {part:?}"))),
+        };
+        let parent = at.checked_sub(1).and_then(|before| selector.get(before));
+        match inner {
+            Some(inner) => value = inner,
+            None if at == 0 && NODE_FIELDS.contains(&part.as_str()) => {
+                return Ok(if selector.len() == 1 { Found::Zero } else { Found::Absent });
+            }
+            None if parent.is_some_and(|parent| MAPS.contains(&parent.as_str())) => return Ok(Found::Absent),
+            None if kind == Kind::Array => return Err(wrong(at, format!("index {part} is out of range"))),
+            None => return Err(wrong(at, format!("couldn't find key: struct field with name {part:?}"))),
+        }
+    }
+    Ok(Found::Value(value))
+}
+
+fn key<'a>(d: &mut Decoder<'a>, wanted: &str) -> Option<&'a [u8]> {
+    for _ in 0..d.map().ok()?? {
+        let is = d.bytes().ok()? == wanted.as_bytes();
+        let value = d.raw().ok()?;
+        if is {
+            return Some(value);
+        }
+    }
+    None
+}
+
+fn element<'a>(d: &mut Decoder<'a>, wanted: &str) -> Option<&'a [u8]> {
+    let wanted: usize = wanted.parse().ok()?;
+    let len = d.array().ok()??;
+    for nth in 0..len {
+        let value = d.raw().ok()?;
+        if nth == wanted {
+            return Some(value);
+        }
+    }
+    None
+}
+
+/// The literal is read as the field's kind.
+fn equal(found: Found<'_>, literal: &str) -> Result<bool, String> {
+    let bytes = match found {
+        Found::Absent => return Ok(false),
+        Found::Zero => return Ok(matches!(literal, "" | "0" | "false")),
+        Found::Value(bytes) => bytes,
+    };
+    let mut d = Decoder::new(bytes);
+    let wrong = |kind: &str| format!("error getting match value in expression: {literal:?} is no {kind}");
+    let text = |error: crate::wire::msgpack::DecodeError| error.to_string();
+    match d.kind().map_err(text)? {
+        Kind::Nil => Ok(literal.is_empty()),
+        Kind::Str => Ok(d.bytes().map_err(text)? == literal.as_bytes()),
+        Kind::Bool => {
+            let wanted = match literal {
+                "1" | "t" | "T" | "true" | "TRUE" | "True" => true,
+                "0" | "f" | "F" | "false" | "FALSE" | "False" => false,
+                _ => return Err(wrong("truth value")),
+            };
+            Ok(d.bool().map_err(text)? == wanted)
+        }
+        Kind::Int => {
+            let wanted: i128 = literal.parse().map_err(|_| wrong("number"))?;
+            let is = d.clone().i64().map(i128::from).or_else(|_| d.u64().map(i128::from)).map_err(text)?;
+            Ok(is == wanted)
+        }
+        Kind::Float => {
+            let wanted: f64 = literal.parse().map_err(|_| wrong("number"))?;
+            Ok(d.f64().map_err(text)? == wanted)
+        }
+        Kind::Array | Kind::Map | Kind::Ext => {
+            Err("unable to find suitable primitive comparison function for matching".to_owned())
+        }
+    }
+}
+
+/// A text within a text, an element of a list, a key of a map.
+fn holds(found: Found<'_>, literal: &str) -> Result<bool, String> {
+    let Found::Value(bytes) = found else { return Ok(false) };
+    let mut d = Decoder::new(bytes);
+    let text = |error: crate::wire::msgpack::DecodeError| error.to_string();
+    match d.kind().map_err(text)? {
+        Kind::Nil => Ok(false),
+        Kind::Str => {
+            let whole = d.bytes().map_err(text)?;
+            let part = literal.as_bytes();
+            Ok(part.is_empty() || whole.windows(part.len()).any(|window| window == part))
+        }
+        Kind::Array => {
+            for _ in 0..d.array().map_err(text)?.unwrap_or(0) {
+                if equal(Found::Value(d.raw().map_err(text)?), literal)? {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        }
+        Kind::Map => Ok(key(&mut d, literal).is_some()),
+        _ => Err("cannot perform in/contains operations on this field: it holds a single value".to_owned()),
+    }
+}
+
+fn empty(found: Found<'_>) -> Result<bool, String> {
+    let Found::Value(bytes) = found else { return Ok(true) };
+    let mut d = Decoder::new(bytes);
+    let text = |error: crate::wire::msgpack::DecodeError| error.to_string();
+    match d.kind().map_err(text)? {
+        Kind::Nil => Ok(true),
+        Kind::Str => Ok(d.bytes().map_err(text)?.is_empty()),
+        Kind::Array => Ok(d.array().map_err(text)?.unwrap_or(0) == 0),
+        Kind::Map => Ok(d.map().map_err(text)?.unwrap_or(0) == 0),
+        _ => Err("cannot perform is empty operations on this field: it holds a single value".to_owned()),
+    }
+}

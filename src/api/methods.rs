@@ -1,0 +1,134 @@
+//! The method table: every name that can be called, how it is served and what runs.
+//!
+//! **Invariant:** both tables are sorted by name, as they are searched by halves.
+
+use super::Access::{AnyServer, Local, LocalRegion, Read, Write};
+use super::Weight::{Heavy, Light};
+use super::answer::settle;
+use super::{
+    Access, Method, StreamingMethod, UnknownMethod, Weight, acl, agent, event, heartbeat, keyring, node, node_admin,
+    node_client, registration, status, to_node,
+};
+
+/// One row for each method: name, access, weight, whether it is a heartbeat, handler.
+macro_rules! methods {
+    ($($name:literal $access:ident $weight:ident $($heartbeat:ident)? => $run:expr;)*) => {
+        &[$(Method {
+            name: $name,
+            access: { const ACCESS: Access = $access; ACCESS },
+            weight: { const WEIGHT: Weight = $weight; WEIGHT },
+            heartbeat: methods!(@ $($heartbeat)?),
+            run: |request, state, ctx| settle($run(request, state, ctx)),
+        },)*]
+    };
+    (@ heartbeat) => { true };
+    (@) => { false };
+}
+
+/// All methods.
+pub(super) static METHODS: &[Method] = methods! {
+    "ACL.Bootstrap" Local Light => acl::disabled;
+    "ACL.CreateClientIntroductionToken" Local Light => acl::disabled;
+    "ACL.DeleteAuthMethods" Local Light => acl::disabled;
+    "ACL.DeleteBindingRules" Local Light => acl::disabled;
+    "ACL.DeletePolicies" Local Light => acl::disabled;
+    "ACL.DeleteRolesByID" Local Light => acl::disabled;
+    "ACL.DeleteTokens" Local Light => acl::disabled;
+    "ACL.ExchangeOneTimeToken" Local Light => acl::disabled;
+    "ACL.ExpireOneTimeTokens" Local Light => acl::disabled;
+    "ACL.GetAuthMethod" Local Light => acl::disabled;
+    "ACL.GetAuthMethods" Local Light => acl::disabled;
+    "ACL.GetBindingRule" Local Light => acl::disabled;
+    "ACL.GetBindingRules" Local Light => acl::disabled;
+    "ACL.GetClaimPolicies" Read Light => acl::claim_policies;
+    "ACL.GetPolicies" Local Light => acl::disabled;
+    "ACL.GetPolicy" Local Light => acl::disabled;
+    "ACL.GetRoleByID" Local Light => acl::disabled;
+    "ACL.GetRoleByName" Local Light => acl::disabled;
+    "ACL.GetRolesByID" Local Light => acl::disabled;
+    "ACL.GetToken" Local Light => acl::disabled;
+    "ACL.GetTokens" Local Light => acl::disabled;
+    "ACL.ListAuthMethods" Local Light => acl::disabled;
+    "ACL.ListBindingRules" Local Light => acl::disabled;
+    "ACL.ListPolicies" Local Light => acl::disabled;
+    "ACL.ListRoles" Local Light => acl::disabled;
+    "ACL.ListTokens" Local Light => acl::disabled;
+    "ACL.Login" Local Light => acl::disabled;
+    "ACL.OIDCAuthURL" Local Light => acl::disabled;
+    "ACL.OIDCCompleteAuth" Local Light => acl::disabled;
+    "ACL.ResolveToken" Local Light => acl::disabled;
+    "ACL.UpsertAuthMethods" Local Light => acl::disabled;
+    "ACL.UpsertBindingRules" Local Light => acl::disabled;
+    "ACL.UpsertOneTimeToken" Local Light => acl::disabled;
+    "ACL.UpsertPolicies" Local Light => acl::disabled;
+    "ACL.UpsertRoles" Local Light => acl::disabled;
+    "ACL.UpsertTokens" Local Light => acl::disabled;
+    "ACL.WhoAmI" Read Light => acl::who_am_i;
+    "Agent.Host" AnyServer Light => to_node::pass_on_coded;
+    "Agent.Profile" AnyServer Light => to_node::pass_on_coded;
+    "ClientAllocations.Checks" AnyServer Light => to_node::about_alloc;
+    "ClientAllocations.GarbageCollect" AnyServer Light => to_node::about_alloc;
+    "ClientAllocations.GarbageCollectAll" AnyServer Light => to_node::pass_on;
+    "ClientAllocations.GetPauseState" AnyServer Light => to_node::about_alloc;
+    "ClientAllocations.Restart" AnyServer Light => to_node::about_alloc;
+    "ClientAllocations.SetPauseState" AnyServer Light => to_node::about_alloc;
+    "ClientAllocations.Signal" AnyServer Light => to_node::about_alloc;
+    "ClientAllocations.Stats" AnyServer Light => to_node::about_alloc;
+    "ClientStats.Stats" AnyServer Light => to_node::pass_on;
+    "FileSystem.List" AnyServer Light => to_node::about_alloc;
+    "FileSystem.Stat" AnyServer Light => to_node::about_alloc;
+    "Keyring.ListPublic" Read Light => keyring::list_public;
+    "Node.BatchDeregister" Write Heavy => node_admin::batch_deregister;
+    "Node.Deregister" Write Light => node_admin::deregister;
+    "Node.EmitEvents" Write Light => node_client::emit_events;
+    "Node.Evaluate" Write Light => node_admin::evaluate;
+    "Node.GetAllocs" Read Light => node_client::get_allocs;
+    "Node.GetClientAllocs" Read Light => node_client::get_client_allocs;
+    "Node.GetNode" Read Light => node::get_node;
+    "Node.List" Read Heavy => node::list;
+    "Node.Register" Write Light heartbeat => registration::register;
+    "Node.UpdateAlloc" Write Light => node_client::update_alloc;
+    "Node.UpdateDrain" Write Light => node_admin::update_drain;
+    "Node.UpdateEligibility" Write Light => node_admin::update_eligibility;
+    "Node.UpdateStatus" Write Light heartbeat => heartbeat::update_status;
+    "NodeIdentity.Get" AnyServer Light => to_node::pass_on;
+    "NodeIdentity.Renew" AnyServer Light => to_node::pass_on;
+    "NodeMeta.Apply" AnyServer Light => to_node::pass_on;
+    "NodeMeta.Read" AnyServer Light => to_node::pass_on;
+    "Region.List" Local Light => status::regions;
+    "Status.HasNodeConn" Local Light => status::has_node_conn;
+    "Status.Leader" LocalRegion Light => status::leader;
+    "Status.Members" Local Light => status::members;
+    "Status.Peers" LocalRegion Light => status::peers;
+    "Status.Ping" Local Light => status::ping;
+    "Status.RaftStats" Local Light => status::raft_stats;
+};
+
+/// All streaming methods.
+pub(super) static STREAMING: &[StreamingMethod] = &[
+    StreamingMethod { name: "Agent.Monitor", run: agent::monitor },
+    StreamingMethod { name: "Allocations.Exec", run: agent::about_alloc },
+    StreamingMethod { name: "Event.Stream", run: event::stream },
+    StreamingMethod { name: "FileSystem.Logs", run: agent::about_alloc },
+    StreamingMethod { name: "FileSystem.Stream", run: agent::about_alloc },
+];
+
+/// See [`super::method`].
+pub(super) fn find(name: &str) -> Result<&'static Method, UnknownMethod> {
+    if let Ok(at) = METHODS.binary_search_by(|method| method.name.cmp(name)) {
+        return Ok(&METHODS[at]);
+    }
+    let Some((service, _)) = name.rsplit_once('.') else {
+        return Err(UnknownMethod(format!("rpc: service/method request ill-formed: {name}")));
+    };
+    let known = METHODS.iter().any(|method| method.name.rsplit_once('.').is_some_and(|(other, _)| other == service));
+    Err(UnknownMethod(format!("rpc: can't find {} {name}", if known { "method" } else { "service" })))
+}
+
+/// See [`super::streaming_method`].
+pub(super) fn find_streaming(name: &str) -> Result<&'static StreamingMethod, UnknownMethod> {
+    match STREAMING.binary_search_by(|method| method.name.cmp(name)) {
+        Ok(at) => Ok(&STREAMING[at]),
+        Err(_) => Err(UnknownMethod(format!("Unknown rpc method: {name:?}"))),
+    }
+}

@@ -1,0 +1,627 @@
+//! A call from its arrival to its answer: routed, held, run, parked, proposed, or carried to a node.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use log::Level;
+
+use crate::api::outcome::{Effect, Finish, Outcome, Park, Reply, ReplyResult, Resolved, ToNode};
+use crate::api::{self, Access, Caller, Method, Request, Weight};
+use crate::base::id::{CallId, ConnId, Index, StreamId};
+use crate::base::metric::Id;
+use crate::base::slab::Key;
+use crate::base::time::Instant;
+use crate::conn::{Answer, RpcCall};
+use crate::consensus::{Proposal, Resolution};
+use crate::state::watch::WatchKey;
+use crate::wire::body::query::{RouteFields, route_fields};
+use crate::wire::entry::Command;
+
+use super::Server;
+use super::http::HttpKind;
+use super::links::Busy;
+use super::park::{Place, Query};
+use super::port::{Job, JobOutcome, Output, Work};
+use super::route::{Decision, after_hold, route};
+
+/// A held request looks again after a random time below the hold timeout by this (Nomad's JitterFraction).
+const JITTER_FRACTION: u32 = 16;
+
+/// A node that is called must have answered by then.
+const NODE_CALL_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// Answers given out in one step of a wake-up, so that other connections are served in between.
+const ANSWERS_A_STEP: usize = 256;
+
+/// Groups of parked queries run in one step of a wake-up, for the same reason.
+const RUNS_A_STEP: usize = 64;
+
+/// Who waits for the answer.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Origin {
+    Rpc { conn: ConnId, stream: StreamId, seq: u64 },
+    Http { conn: ConnId, kind: HttpKind },
+}
+
+/// One call.
+pub(super) struct Call {
+    pub(super) origin: Origin,
+    pub(super) phase: Phase,
+}
+
+/// What a call is doing. The parked form is small; there may be many.
+pub(super) enum Phase {
+    Active(Box<Active>),
+    Parked {
+        place: Place,
+        deadline: Instant,
+    },
+    /// Its answer is known and waits for its turn.
+    Answering,
+}
+
+/// A call that is being worked on.
+pub(super) struct Active {
+    pub(super) query: Query,
+    pub(super) fields: RouteFields,
+    pub(super) since: Instant,
+    pub(super) last_run: bool,
+    pub(super) step: Step,
+}
+
+/// Where the work stands.
+pub(super) enum Step {
+    /// With a handler; every touch up to this index was seen before.
+    Running { seen: u64 },
+    /// Waiting for a leader.
+    Held { since: Instant, next: Instant },
+    /// Waiting for its entry to be applied.
+    Proposing(Finish),
+    /// Waiting for a node.
+    AtNode { conn: ConnId, stream: StreamId, deadline: Instant },
+}
+
+/// An answer for many.
+pub(super) struct Fanout {
+    method: &'static str,
+    result: ReplyResult,
+    waiters: std::vec::IntoIter<CallId>,
+}
+
+/// Proposals of the server itself.
+#[derive(Clone, Debug)]
+pub(super) enum Internal {
+    /// A node was not heard in time.
+    NodeDown(Arc<str>),
+    /// Nobody waits.
+    Other,
+}
+
+impl Server {
+    /// A call came by RPC.
+    pub(super) fn on_call(&mut self, now: Instant, conn: ConnId, call: RpcCall) {
+        let method = match api::method(&call.method) {
+            Ok(method) => method,
+            Err(unknown) => {
+                self.metrics.count(Id::RpcRequestError);
+                self.with_conn(now, conn, |now, c| {
+                    c.reply(now, call.stream, call.seq, &call.method, Answer::LastError(&unknown.0));
+                });
+                return;
+            }
+        };
+        let Some(caller) = self.caller_of(conn) else { return };
+        let origin = Origin::Rpc { conn, stream: call.stream, seq: call.seq };
+        let id = self.begin(now, origin, method, call.body.into(), call.base, caller);
+        self.set_busy(conn, call.stream, Some(Busy::Call(id)));
+        self.route_call(now, id);
+    }
+
+    /// Takes a call into the table.
+    pub(super) fn begin(
+        &mut self,
+        now: Instant,
+        origin: Origin,
+        method: &'static Method,
+        body: Arc<[u8]>,
+        base: u64,
+        caller: Arc<Caller>,
+    ) -> CallId {
+        self.metrics.count(Id::RpcRequest);
+        // A body that cannot be read is refused by its handler, in the words of the decoder.
+        let fields = match method.access {
+            Access::Local => RouteFields::default(),
+            _ => route_fields(&body, base)
+                .unwrap_or_else(|_| RouteFields { region: self.settings.region.clone(), ..RouteFields::default() }),
+        };
+        let query = Query { method, body, base, caller };
+        let step = Step::Running { seen: 0 };
+        let active = Active { query, fields, since: now, last_run: false, step };
+        CallId(self.calls.insert(Call { origin, phase: Phase::Active(Box::new(active)) }))
+    }
+
+    fn active(&mut self, id: CallId) -> Option<&mut Active> {
+        match self.calls.get_mut(id.0).map(|call| &mut call.phase) {
+            Some(Phase::Active(active)) => Some(active),
+            _ => None,
+        }
+    }
+
+    /// Decides where a call is served, and does that.
+    pub(super) fn route_call(&mut self, now: Instant, id: CallId) {
+        let leader = self.leader.view();
+        let region = self.settings.region.clone();
+        let Some(active) = self.active(id) else { return };
+        let decision = route(active.query.method.access, &active.fields, &region, leader);
+        match decision {
+            Decision::Here => self.run_call(now, id),
+            Decision::Hold => self.hold(now, id),
+            Decision::Refuse(text) => self.answer_error(now, id, text),
+            Decision::NoPathToRegion => {
+                let (asked, method) = (active.fields.region.clone(), active.query.method.name);
+                self.log(Level::Warn, format!("no path found to region: region={asked:?} method={method}"));
+                self.answer_error(now, id, "No path to region");
+            }
+        }
+    }
+
+    /// Keeps a call until there is a leader, up to the hold timeout (R1.69).
+    fn hold(&mut self, now: Instant, id: CallId) {
+        let (timeout, leader) = (self.settings.hold_timeout, self.leader.view());
+        let jitter = self.rng.jitter(timeout / JITTER_FRACTION);
+        let draining = self.draining.is_some();
+        let Some(active) = self.active(id) else { return };
+        let since = match active.step {
+            Step::Held { since, .. } => since,
+            _ => now,
+        };
+        if now.since(since) >= timeout || draining {
+            self.answer_error(now, id, after_hold(leader));
+            return;
+        }
+        let next = now + jitter;
+        active.step = Step::Held { since, next };
+        self.call_timers.set(next, id);
+        self.held.insert(id);
+    }
+
+    /// A leader is there: everything held looks again.
+    pub(super) fn retry_held(&mut self, now: Instant) {
+        for id in std::mem::take(&mut self.held) {
+            if let Some(Active { step: Step::Held { next, .. }, .. }) = self.active(id) {
+                let next = *next;
+                self.call_timers.cancel(next, id);
+                self.route_call(now, id);
+            }
+        }
+    }
+
+    /// Runs a call's handler: light ones now, heavy ones on the pool.
+    fn run_call(&mut self, now: Instant, id: CallId) {
+        let seen = self.notified_index;
+        self.held.remove(&id);
+        let Some(active) = self.active(id) else { return };
+        active.step = Step::Running { seen };
+        let (query, last_run) = (active.query.clone(), active.last_run);
+        if matches!(query.method.access, Access::Read | Access::AnyServer) && !last_run {
+            self.metrics.count(Id::RpcQuery);
+        }
+        match query.method.weight {
+            Weight::Light => {
+                let outcome = self.run_light(&query, last_run);
+                self.on_outcome(now, id, outcome);
+            }
+            Weight::Heavy => self.run_heavy(id, query, last_run),
+        }
+    }
+
+    fn run_light(&mut self, query: &Query, last_run: bool) -> Outcome {
+        self.fresh_ctx(query.method.heartbeat);
+        self.ctx.node_conn_established = self.established_for(query);
+        let request =
+            Request { method: query.method.name, body: &query.body, base: query.base, caller: &query.caller, last_run };
+        let state = self.root.load();
+        (query.method.run)(&request, &state, &self.ctx)
+    }
+
+    fn run_heavy(&mut self, id: CallId, query: Query, last_run: bool) {
+        self.fresh_ctx(query.method.heartbeat);
+        let work = Work::Call { method: query.method, body: query.body, base: query.base, last_run };
+        let job = Job { id, work, caller: query.caller, ctx: Arc::new(self.ctx.clone()) };
+        self.output(Output::Run(job));
+    }
+
+    /// When the newest connection to the node that Status.HasNodeConn names was made.
+    fn established_for(&self, query: &Query) -> Option<crate::base::time::WallTime> {
+        if query.method.name != "Status.HasNodeConn" {
+            return None;
+        }
+        let request: crate::wire::body::node_call::NodeSpecificRequest =
+            crate::wire::msgpack::Msg::from_bytes(&query.body).ok()?;
+        self.nodes.of(&request.node_id).next().map(|(_, established)| established)
+    }
+
+    /// A job came back from the pool.
+    pub(super) fn on_ran(&mut self, now: Instant, job: CallId, outcome: JobOutcome) {
+        let group = self.group_jobs.remove(&job);
+        match (outcome, group) {
+            (JobOutcome::Call(outcome), Some((group, seen))) => self.on_group_outcome(now, group, seen, outcome),
+            (JobOutcome::Call(outcome), None) => self.on_outcome(now, job, outcome),
+            (JobOutcome::Streaming(outcome), _) => self.on_stream_outcome(now, job, outcome),
+            (JobOutcome::Panicked(text), group) => {
+                self.metrics.count(Id::HandlerPanic);
+                self.log(Level::Error, format!("a handler failed, please report this: {text}"));
+                self.fail_job(now, job, group, "internal error");
+            }
+            (JobOutcome::Overloaded, group) => {
+                self.metrics.count(Id::HandlerOverload);
+                self.fail_job(now, job, group, "server is overloaded: too many requests wait for a handler");
+            }
+        }
+    }
+
+    fn fail_job(&mut self, now: Instant, job: CallId, group: Option<(Key, u64)>, text: &str) {
+        match group {
+            Some((group, _)) => self.resolve_group(group, ReplyResult::Error(text.to_owned())),
+            None => self.answer_error(now, job, text),
+        }
+    }
+
+    fn on_outcome(&mut self, now: Instant, id: CallId, outcome: Outcome) {
+        match outcome {
+            Outcome::Reply(reply) => self.answer(now, id, reply),
+            Outcome::Park(park) => self.park(now, id, park),
+            Outcome::Propose { command, finish } => {
+                let Some(active) = self.active(id) else { return };
+                active.step = Step::Proposing(finish);
+                self.proposals.push(Proposal { id, session: None, command });
+            }
+            Outcome::ToNode(to_node) => self.call_node(now, id, &to_node),
+        }
+    }
+
+    // Parking.
+
+    fn park(&mut self, now: Instant, id: CallId, park: Park) {
+        let (max, default) = (self.settings.max_query_time, self.settings.default_query_time);
+        let wait = if park.max_query_time.is_zero() { default } else { park.max_query_time }.min(max);
+        // Jitter comes after the clamp (R1.92).
+        let deadline = now + wait + self.rng.jitter(wait / JITTER_FRACTION);
+        let draining = self.draining.is_some();
+        let Some(active) = self.active(id) else { return };
+        let Step::Running { seen } = active.step else { return };
+        if draining {
+            active.last_run = true;
+            return self.run_call(now, id);
+        }
+        let query = active.query.clone();
+        self.effects_for(now, id, park.effects);
+        let Some(place) = self.parked.park(id, query, &park.keys, seen) else { return self.run_call(now, id) };
+        if let Some(call) = self.calls.get_mut(id.0) {
+            call.phase = Phase::Parked { place, deadline };
+            self.call_timers.set(deadline, id);
+        }
+    }
+
+    /// Takes a parked call out of its group, to be run alone.
+    pub(super) fn unpark(&mut self, now: Instant, id: CallId) -> bool {
+        let Some(Call { phase: Phase::Parked { place, deadline }, .. }) = self.calls.get(id.0) else { return false };
+        let (place, deadline) = (*place, *deadline);
+        self.call_timers.cancel(deadline, id);
+        let query = self.parked.query(place.group).cloned();
+        if let Some(moved) = self.parked.leave(place)
+            && let Some(Call { phase: Phase::Parked { place: held, .. }, .. }) = self.calls.get_mut(moved.0)
+        {
+            held.at = place.at;
+        }
+        let Some(query) = query else { return false };
+        if let Some(call) = self.calls.get_mut(id.0) {
+            let fields = RouteFields::default();
+            let step = Step::Running { seen: self.notified_index };
+            call.phase = Phase::Active(Box::new(Active { query, fields, since: now, last_run: true, step }));
+        }
+        true
+    }
+
+    /// Runs some of the groups that were woken.
+    pub(super) fn step_wakes(&mut self, now: Instant) {
+        for _ in 0..RUNS_A_STEP {
+            let Some(group) = self.woken.pop_front() else { return };
+            self.run_group(now, group);
+        }
+    }
+
+    fn run_group(&mut self, now: Instant, group: Key) {
+        if !self.parked.start(group) {
+            return;
+        }
+        let Some(query) = self.parked.query(group).cloned() else { return };
+        self.metrics.count(Id::RpcQuery);
+        let seen = self.notified_index;
+        match query.method.weight {
+            Weight::Light => {
+                let outcome = self.run_light(&query, false);
+                self.on_group_outcome(now, group, seen, outcome);
+            }
+            Weight::Heavy => {
+                self.next_group_job -= 1;
+                let id = CallId(self.next_group_job);
+                self.group_jobs.insert(id, (group, seen));
+                self.run_heavy(id, query, false);
+            }
+        }
+    }
+
+    fn on_group_outcome(&mut self, now: Instant, group: Key, seen: u64, outcome: Outcome) {
+        match outcome {
+            Outcome::Park(park) => {
+                if self.parked.wait_on(group, &park.keys, seen) {
+                    self.run_group(now, group);
+                }
+            }
+            Outcome::Reply(reply) => self.resolve_group(group, reply.result),
+            Outcome::Propose { .. } | Outcome::ToNode(_) => {
+                self.resolve_group(group, ReplyResult::Error("internal error".to_owned()));
+            }
+        }
+    }
+
+    fn resolve_group(&mut self, group: Key, result: ReplyResult) {
+        let Some(method) = self.parked.query(group).map(|query| query.method.name) else { return };
+        let waiters = self.parked.resolve(group);
+        self.metrics.add(Id::RpcQueryShared, waiters.len().saturating_sub(1) as u64);
+        for id in &waiters {
+            if let Some(call) = self.calls.get_mut(id.0)
+                && let Phase::Parked { deadline, .. } = call.phase
+            {
+                self.call_timers.cancel(deadline, *id);
+                call.phase = Phase::Answering;
+            }
+        }
+        self.fanouts.push_back(Fanout { method, result, waiters: waiters.into_iter() });
+    }
+
+    /// Gives out some of the answers that many wait for.
+    pub(super) fn step_fanouts(&mut self, now: Instant) {
+        let mut left = ANSWERS_A_STEP;
+        while let Some(mut fanout) = self.fanouts.pop_front() {
+            for id in fanout.waiters.by_ref().take(left) {
+                left -= 1;
+                if matches!(self.calls.get(id.0), Some(Call { phase: Phase::Answering, .. })) {
+                    self.send_answer(now, id, fanout.method, &fanout.result);
+                }
+            }
+            if fanout.waiters.len() > 0 {
+                self.fanouts.push_front(fanout);
+                return;
+            }
+        }
+    }
+
+    // Writing.
+
+    /// Writes on the server's own account.
+    pub(super) fn propose_internal(&mut self, command: Command, internal: Internal) {
+        self.next_internal += 1;
+        let id = CallId(self.next_internal);
+        self.internal.insert(id, internal);
+        self.proposals.push(Proposal { id, session: None, command });
+    }
+
+    /// What became of a proposal.
+    pub(super) fn on_resolved(&mut self, now: Instant, id: CallId, resolution: Resolution) {
+        if let Some(internal) = self.internal.remove(&id) {
+            self.on_internal_resolved(now, internal, resolution);
+            return;
+        }
+        let Some(active) = self.active(id) else { return };
+        let Step::Proposing(finish) = &active.step else { return };
+        let finish = finish.clone();
+        match resolution {
+            Resolution::Applied { index, result } => {
+                let heartbeat = active.query.method.heartbeat;
+                let resolved = Resolved { index, result };
+                self.fresh_ctx(heartbeat);
+                let outcome = api::finish(&finish, &resolved, &self.root.load(), &self.ctx);
+                self.on_outcome(now, id, outcome);
+            }
+            // Surely not applied: held until there is a leader, then run again from the start.
+            Resolution::NotLeader => self.hold(now, id),
+            Resolution::Rejected(text) => self.answer_error(now, id, &text),
+            Resolution::Unknown => self.answer_error(now, id, "leadership lost while committing log"),
+        }
+    }
+
+    /// The consensus thread did not take a proposal in time (R1.81).
+    pub(super) fn on_not_enqueued(&mut self, now: Instant, id: CallId) {
+        let text = "timed out enqueuing operation";
+        if self.internal.contains_key(&id) {
+            self.on_resolved(now, id, Resolution::Rejected(text.to_owned()));
+        } else {
+            self.answer_error(now, id, text);
+        }
+    }
+
+    // Calls to a node.
+
+    fn call_node(&mut self, now: Instant, id: CallId, to_node: &ToNode) {
+        let conns: Vec<ConnId> = self.nodes.of(&to_node.node_id).map(|(conn, _)| conn).collect();
+        for conn in conns {
+            let opened = self.with_conn(now, conn, |now, c| c.call(now, &to_node.method, &to_node.body));
+            if let Some(Ok(stream)) = opened {
+                let deadline = now + NODE_CALL_TIMEOUT;
+                let Some(active) = self.active(id) else { return };
+                active.step = Step::AtNode { conn, stream, deadline };
+                self.call_timers.set(deadline, id);
+                self.set_busy(conn, stream, Some(Busy::NodeCall(id)));
+                self.at_node += 1;
+                return;
+            }
+        }
+        self.answer_error(now, id, &to_node.no_path);
+    }
+
+    /// The node answered, or its stream is gone.
+    pub(super) fn on_node_answer(&mut self, now: Instant, id: CallId, result: Result<Box<[u8]>, String>) {
+        if self.leave_node(id).is_none() {
+            return;
+        }
+        let result = match result {
+            Ok(body) => ReplyResult::Body(body.into()),
+            Err(text) => ReplyResult::Error(text),
+        };
+        self.answer(now, id, Reply { result, effects: Vec::new() });
+    }
+
+    /// A call waits for its node no longer.
+    fn leave_node(&mut self, id: CallId) -> Option<(ConnId, StreamId)> {
+        let active = self.active(id)?;
+        let Step::AtNode { conn, stream, deadline } = active.step else { return None };
+        active.step = Step::Running { seen: 0 };
+        self.call_timers.cancel(deadline, id);
+        self.set_busy(conn, stream, None);
+        self.at_node -= 1;
+        Some((conn, stream))
+    }
+
+    // Time.
+
+    /// A call's deadline is due.
+    pub(super) fn on_call_due(&mut self, now: Instant, id: CallId) {
+        enum Due {
+            Parked,
+            Held,
+            AtNode,
+            Nothing,
+        }
+        let due = match self.calls.get(id.0).map(|call| &call.phase) {
+            Some(Phase::Parked { deadline, .. }) if *deadline <= now => Due::Parked,
+            Some(Phase::Active(active)) => match active.step {
+                Step::Held { next, .. } if next <= now => Due::Held,
+                Step::AtNode { deadline, .. } if deadline <= now => Due::AtNode,
+                _ => Due::Nothing,
+            },
+            _ => Due::Nothing,
+        };
+        match due {
+            // R1.89: not an error, the last result. The run reads what can be read now.
+            Due::Parked => {
+                if self.unpark(now, id) {
+                    self.run_call(now, id);
+                }
+            }
+            Due::Held => self.route_call(now, id),
+            Due::AtNode => {
+                if let Some((conn, stream)) = self.leave_node(id) {
+                    self.with_conn(now, conn, |now, c| c.reset(now, stream));
+                    self.answer_error(now, id, "node did not answer in time");
+                }
+            }
+            Due::Nothing => {}
+        }
+    }
+
+    /// The caller is gone: nobody waits for the answer (R1.97).
+    pub(super) fn abandon(&mut self, now: Instant, id: CallId) {
+        self.unpark(now, id);
+        self.held.remove(&id);
+        if let Some((conn, stream)) = self.leave_node(id) {
+            self.with_conn(now, conn, |now, c| c.reset(now, stream));
+        }
+        if let Some(active) = self.active(id)
+            && let Step::Held { next, .. } = active.step
+        {
+            self.call_timers.cancel(next, id);
+        }
+        self.calls.remove(id.0);
+    }
+
+    // Answering.
+
+    pub(super) fn answer_error(&mut self, now: Instant, id: CallId, text: &str) {
+        self.send_answer(now, id, "", &ReplyResult::Error(text.to_owned()));
+    }
+
+    fn answer(&mut self, now: Instant, id: CallId, reply: Reply) {
+        self.effects_for(now, id, reply.effects);
+        self.send_answer(now, id, "", &reply.result);
+    }
+
+    fn effects_for(&mut self, now: Instant, id: CallId, effects: Vec<Effect>) {
+        let Some(call) = self.calls.get(id.0) else { return };
+        let (Origin::Rpc { conn, .. } | Origin::Http { conn, .. }) = call.origin;
+        for effect in effects {
+            self.on_effect(now, conn, effect);
+        }
+    }
+
+    /// `method` is for calls that were parked and do not know their method any more.
+    fn send_answer(&mut self, now: Instant, id: CallId, method: &'static str, result: &ReplyResult) {
+        self.held.remove(&id);
+        let Some(call) = self.calls.remove(id.0) else { return };
+        let mut name = method;
+        if let Phase::Active(active) = &call.phase {
+            name = active.query.method.name;
+            let class = match active.query.method.access {
+                Access::Write => "write",
+                Access::AnyServer => "node",
+                Access::Local | Access::LocalRegion | Access::Read => "read",
+            };
+            self.metrics.observe(Id::CallTime, class, now.since(active.since));
+        }
+        if matches!(result, ReplyResult::BadArguments(_)) {
+            self.metrics.count(Id::RpcRequestError);
+        }
+        match call.origin {
+            Origin::Rpc { conn, stream, seq } => {
+                self.set_busy(conn, stream, None);
+                self.with_conn(now, conn, |now, c| {
+                    let answer = match result {
+                        ReplyResult::Body(body) => Answer::Body(body),
+                        ReplyResult::Error(text) => Answer::Error(text),
+                        ReplyResult::BadArguments(text) => Answer::LastError(text),
+                    };
+                    c.reply(now, stream, seq, name, answer);
+                });
+            }
+            Origin::Http { conn, kind } => {
+                self.set_busy(conn, StreamId(0), None);
+                self.http_answer(now, conn, kind, result);
+            }
+        }
+    }
+
+    fn on_effect(&mut self, now: Instant, conn: ConnId, effect: Effect) {
+        match effect {
+            Effect::ProveNode(node_id) => self.prove_node(conn, node_id),
+            Effect::BindNode(node_id) => self.bind_node(conn, &node_id),
+            Effect::ResetHeartbeat(node_id) => {
+                if self.leader.view().is_self {
+                    self.heartbeats.reset(now, &node_id, self.ctx.heartbeat_ttl);
+                }
+            }
+            Effect::ClearHeartbeat(node_id) => self.heartbeats.clear(&node_id),
+            Effect::Propose(command) => self.propose_internal(command, Internal::Other),
+        }
+    }
+
+    /// Everything parked answers with what there is, at the end.
+    pub(super) fn answer_all_parked(&mut self, now: Instant) {
+        for id in self.calls.keys().into_iter().map(CallId) {
+            if self.unpark(now, id) {
+                self.run_call(now, id);
+            }
+        }
+        for id in std::mem::take(&mut self.held) {
+            let leader = self.leader.view();
+            self.answer_error(now, id, after_hold(leader));
+        }
+    }
+
+    /// The entry at this index changed these keys.
+    pub(super) fn on_touched(&mut self, index: Index, keys: &[WatchKey]) {
+        self.notified_index = self.notified_index.max(index.0);
+        let groups = self.parked.touch(keys, index.0);
+        self.woken.extend(groups);
+    }
+}

@@ -1,0 +1,154 @@
+//! What is known of who leads, and what a leader has to do beside answering: keys, heartbeats, drains left half done.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use log::Level;
+
+use crate::api::identity::Signer;
+use crate::base::metric::Id;
+use crate::base::time::Instant;
+use crate::consensus::{Leadership, Resolution};
+use crate::state::node::NodeStatus;
+use crate::wire::body::node::{NodeEvent, go_time};
+use crate::wire::entry::Command;
+
+use super::Server;
+use super::calls::Internal;
+use super::port::Output;
+use super::route::LeaderView;
+
+/// Nodes whose expiry may be on its way at once: each is an entry of its own, so that no entry grows with the fleet
+/// (R8.22).
+const EXPIRIES_IN_FLIGHT: usize = 1024;
+/// A node whose expiry could not be written is looked at again after this.
+const EXPIRY_RETRY: Duration = Duration::from_secs(1);
+
+/// Who leads, as this server knows.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Leader {
+    pub(super) known: Leadership,
+    /// When a leader was last heard; `None` for never.
+    pub(super) heard: Option<Instant>,
+}
+
+impl Leader {
+    pub(super) fn view(&self) -> LeaderView {
+        LeaderView { is_self: self.known.is_self, ready: self.known.ready }
+    }
+}
+
+impl Server {
+    pub(super) fn on_leadership(&mut self, now: Instant, known: Leadership) {
+        let (was_ready, was_self) = (self.leader.known.ready, self.leader.known.is_self);
+        self.leader.known = known;
+        let view = self.leader.view();
+        let address = if view.is_self { self.settings.advertise_rpc.as_str() } else { "" };
+        self.ctx.leader_rpc_addr = address.into();
+        self.ctx.is_leader = view.is_self && view.ready;
+        self.ctx.known_leader = self.leader.known.leader.is_some();
+        if view.is_self {
+            self.leader.heard = Some(now);
+        }
+        if view.is_self && view.ready && !was_ready {
+            let term = self.leader.known.term;
+            self.log(Level::Info, format!("cluster leadership acquired: term={term}"));
+            self.begin_to_lead(now);
+        } else if was_self && !view.is_self {
+            self.log(Level::Info, "cluster leadership lost".to_owned());
+            self.heartbeats.clear_all();
+        }
+        self.say_status();
+        if view.ready || view.is_self != was_self {
+            self.retry_held(now);
+        }
+    }
+
+    fn begin_to_lead(&mut self, now: Instant) {
+        let state = self.root.load_full();
+        let alive = state.nodes_from("").filter(|node| node.status != NodeStatus::Down);
+        self.heartbeats.lead(now, alive.map(|node| &node.id));
+        for node in state.nodes_from("").filter(|node| node.drain.is_some()) {
+            let node_id = node.id.to_string();
+            self.propose_internal(Command::NodeDrainComplete { node_id }, Internal::Other);
+        }
+        let key_id = state.signing_keys().last().map(|key| key.key_id.clone());
+        self.output(Output::MakeSigningKey { key_id });
+        if !self.said_ready {
+            self.said_ready = true;
+            let nodes = state.node_count();
+            self.log(Level::Info, format!("serving requests: nodes={nodes} index={}", state.index()));
+            self.output(Output::Ready);
+        }
+    }
+
+    /// A key is on disk: its public half is made known, unless it is.
+    pub(super) fn on_signing_key(&mut self, signer: Arc<Signer>) {
+        let state = self.root.load_full();
+        if state.signing_keys().iter().all(|key| key.key_id != signer.key_id()) {
+            let command = Command::SigningKeyAdd {
+                key_id: signer.key_id().to_owned(),
+                public_key: signer.public_key().to_vec(),
+                create_time: self.wall.unix_nanos(),
+            };
+            self.propose_internal(command, Internal::Other);
+        }
+        self.ctx.signer = Some(signer);
+    }
+
+    /// Nodes that were not heard in time are marked down.
+    pub(super) fn expire_heartbeats(&mut self, now: Instant) {
+        while self.expiries < EXPIRIES_IN_FLIGHT
+            && let Some(node_id) = self.heartbeats.pop_missed(now)
+        {
+            let state = self.root.load_full();
+            let Some(node) = state.node(&node_id) else { continue };
+            if node.status == NodeStatus::Down {
+                continue;
+            }
+            self.metrics.count(Id::HeartbeatInvalidate);
+            self.log(Level::Warn, format!("node TTL expired: node_id={node_id}"));
+            let event = NodeEvent {
+                message: "Node heartbeat missed".to_owned(),
+                subsystem: "Cluster".to_owned(),
+                timestamp: go_time(self.wall.unix_nanos()),
+                ..NodeEvent::default()
+            };
+            let command = Command::NodeUpdateStatus {
+                node_id: node_id.to_string(),
+                status: NodeStatus::Down.as_str().to_owned(),
+                event: Some(event),
+                updated_at: self.wall.unix_seconds(),
+                identity_signing_key_id: String::new(),
+                expected_modify_index: Some(node.modify_index),
+            };
+            self.expiries += 1;
+            self.propose_internal(command, Internal::NodeDown(node_id));
+        }
+    }
+
+    pub(super) fn on_internal_resolved(&mut self, now: Instant, internal: Internal, resolution: Resolution) {
+        let Internal::NodeDown(node_id) = internal else { return };
+        self.expiries -= 1;
+        // Not written, whatever the reason: the node is looked at again, by whoever leads then.
+        if !matches!(resolution, Resolution::Applied { .. }) && self.leader.view().is_self {
+            self.heartbeats.retry(now + EXPIRY_RETRY, &node_id);
+        }
+    }
+
+    /// Tells the init system, when it is news.
+    pub(super) fn say_status(&mut self) {
+        let view = self.leader.view();
+        let role = match (view.is_self, view.ready) {
+            (true, true) => "leader",
+            (true, false) => "leader, catching up",
+            _ if self.leader.known.leader.is_some() => "follower",
+            _ => "server without a leader",
+        };
+        let text = format!("{role}, region {}, {} nodes", self.settings.region, self.root.load().node_count());
+        if text != self.said_status {
+            self.said_status.clone_from(&text);
+            self.output(Output::Status(text));
+        }
+    }
+}

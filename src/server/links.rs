@@ -1,0 +1,437 @@
+//! Connections: let in, driven, counted, and taken apart when they end.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use log::Level;
+
+use crate::api::Caller;
+use crate::base::id::{CallId, ConnId, StreamId};
+use crate::base::metric::Id;
+use crate::base::slab::Key;
+use crate::base::time::Instant;
+use crate::conn::report::{Cause, Report};
+use crate::conn::{Conn, Event, Protocol};
+use crate::wire::first_byte::FirstByte;
+
+use super::Server;
+use super::port::{Listener, Output};
+
+/// What goes on on a stream, and who is to be told when it ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Busy {
+    /// A call is being worked on.
+    Call(CallId),
+    /// A streaming call, or what it is bridged to.
+    Source(Key),
+    /// A call of ours to the peer.
+    NodeCall(CallId),
+}
+
+/// One connection and what this server keeps of it.
+pub(super) struct Link {
+    id: ConnId,
+    listener: Listener,
+    peer: SocketAddr,
+    conn: Conn,
+    caller: Arc<Caller>,
+    node: Option<Arc<str>>,
+    busy: BTreeMap<StreamId, Busy>,
+    timer: Option<Instant>,
+    reading: bool,
+    streaming_place: bool,
+}
+
+/// What a connection that is over still has to send.
+pub(super) enum Closing {
+    Bytes(Vec<u8>, usize),
+    Conn(Box<Conn>),
+}
+
+impl Closing {
+    fn to_send(&self) -> &[u8] {
+        match self {
+            Closing::Bytes(bytes, sent) => bytes.get(*sent..).unwrap_or(&[]),
+            Closing::Conn(conn) => conn.to_send(),
+        }
+    }
+
+    fn sent(&mut self, now: Instant, count: usize) {
+        match self {
+            Closing::Bytes(_, sent) => *sent += count,
+            Closing::Conn(conn) => conn.sent(now, count),
+        }
+    }
+}
+
+/// The answer to a connection over the limit of its address (http notes, section 1.2).
+const TOO_MANY_TEXT: &str = "Your IP is issuing too many concurrent connections, please rate limit your calls";
+
+impl Server {
+    fn link(&mut self, id: ConnId) -> Option<&mut Link> {
+        let slot = (id.0 & 0xffff_ffff) as usize;
+        self.links.get_mut(slot)?.as_deref_mut().filter(|link| link.id == id)
+    }
+
+    /// How many connections are open.
+    pub(super) fn link_count(&self) -> usize {
+        self.open_links
+    }
+
+    /// All open connections.
+    pub(super) fn link_ids(&self) -> Vec<ConnId> {
+        self.links.iter().flatten().map(|link| link.id).collect()
+    }
+
+    pub(super) fn on_accepted(&mut self, now: Instant, id: ConnId, listener: Listener, peer: SocketAddr) {
+        let (places, accepted, rejected) = match listener {
+            Listener::Rpc => (&mut self.rpc_places, Id::RpcAcceptConn, Id::RpcRejectConn),
+            Listener::Http => (&mut self.http_places, Id::HttpAcceptConn, Id::HttpRejectConn),
+        };
+        if !places.enter(peer.ip()) {
+            let limit = places.limit();
+            self.metrics.count(rejected);
+            if listener == Listener::Rpc {
+                let text = "rejecting client for exceeding maximum RPC connections";
+                self.log_limited(
+                    now,
+                    Cause::FirstByte,
+                    Level::Error,
+                    format!("{text}: remote_addr={peer} limit={limit}"),
+                );
+                self.output(Output::Close { conn: id, linger: false, abort: false });
+            } else {
+                self.closing.insert(id, Closing::Bytes(super::http::bare_reply(429, TOO_MANY_TEXT), 0));
+                self.output(Output::Flush(id));
+                self.output(Output::Close { conn: id, linger: true, abort: false });
+            }
+            return;
+        }
+        self.metrics.count(accepted);
+        let conn = match listener {
+            Listener::Rpc => Conn::accept_rpc(now, self.conn_limits.clone(), &self.settings.rpc_security),
+            Listener::Http => Conn::accept_http(now, self.conn_limits.clone(), &self.settings.http_security),
+        };
+        let caller = Arc::new(Caller { peer, tls_names: None, proven_node: None });
+        let link = Link {
+            id,
+            listener,
+            peer,
+            conn,
+            caller,
+            node: None,
+            busy: BTreeMap::new(),
+            timer: None,
+            reading: true,
+            streaming_place: false,
+        };
+        let slot = (id.0 & 0xffff_ffff) as usize;
+        if slot >= self.links.len() {
+            self.links.resize_with(slot + 1, || None);
+        }
+        self.links[slot] = Some(Box::new(link));
+        self.open_links += 1;
+        if self.draining.is_some() {
+            self.with_conn(now, id, |now, c| c.drain(now));
+        }
+        self.settle(now, id);
+    }
+
+    /// Works on a connection, then takes what came of it. `None` when it is gone.
+    pub(super) fn with_conn<R>(
+        &mut self,
+        now: Instant,
+        id: ConnId,
+        work: impl FnOnce(Instant, &mut Conn) -> R,
+    ) -> Option<R> {
+        let link = self.link(id)?;
+        let result = work(now, &mut link.conn);
+        self.unsettled.push(id);
+        Some(result)
+    }
+
+    /// Bytes came, or the end of them.
+    pub(super) fn drive(&mut self, now: Instant, id: ConnId, work: impl FnOnce(Instant, &mut Conn)) {
+        if self.with_conn(now, id, work).is_some() {
+            self.settle(now, id);
+        }
+    }
+
+    /// Settles every connection that was worked on.
+    pub(super) fn settle_all(&mut self, now: Instant) {
+        while let Some(id) = self.unsettled.pop() {
+            self.settle(now, id);
+        }
+    }
+
+    /// Takes a connection's events, then sees to its deadline, its reading and what it has to send.
+    fn settle(&mut self, now: Instant, id: ConnId) {
+        while let Some(link) = self.link(id) {
+            match link.conn.poll_event() {
+                Some(Event::Closed) => return self.on_closed(now, id, true),
+                Some(event) => self.on_event(now, id, event),
+                None => break,
+            }
+        }
+        let Some(link) = self.link(id) else { return };
+        let (timer, old, peer_reads) = (link.conn.poll_timeout(), link.timer, link.conn.wants_read());
+        let (has_bytes, was_reading) = (!link.conn.to_send().is_empty(), link.reading);
+        link.timer = timer;
+        link.reading = peer_reads;
+        if timer != old {
+            if let Some(at) = old {
+                self.conn_timers.cancel(at, id);
+            }
+            if let Some(at) = timer {
+                self.conn_timers.set(at, id);
+            }
+        }
+        if peer_reads != was_reading {
+            self.output(Output::Read { conn: id, on: peer_reads });
+        }
+        if has_bytes {
+            self.output(Output::Flush(id));
+        }
+    }
+
+    /// A connection's deadline, set to `at`, is due.
+    pub(super) fn on_conn_due(&mut self, now: Instant, id: ConnId, at: Instant) {
+        if let Some(link) = self.link(id)
+            && link.timer == Some(at)
+        {
+            link.timer = None;
+        }
+        self.drive(now, id, |now, c| c.handle_timeout(now));
+    }
+
+    fn on_event(&mut self, now: Instant, id: ConnId, event: Event) {
+        match event {
+            Event::Protocol(protocol) => self.on_protocol(now, id, protocol),
+            Event::Secured(certificate) => {
+                if let Some(link) = self.link(id) {
+                    let tls_names = certificate.map(|certificate| certificate.names.clone());
+                    link.caller = Arc::new(Caller { tls_names, ..(*link.caller).clone() });
+                }
+            }
+            Event::Call(call) => self.on_call(now, id, call),
+            Event::Streaming { stream, method } => self.on_streaming(now, id, stream, &method),
+            Event::Argument { stream, body, base } => self.on_argument(now, id, stream, body, base),
+            Event::Bytes { stream, bytes } => self.on_stream_bytes(now, id, stream, bytes),
+            Event::Finished(stream) => self.on_stream_finished(now, id, stream),
+            Event::Gone(stream) => self.on_stream_gone(now, id, stream),
+            Event::Writable(stream) => self.on_stream_writable(now, id, stream),
+            Event::Answer { stream, result } => {
+                if let Some(Busy::NodeCall(call)) = self.busy(id, stream) {
+                    self.on_node_answer(now, call, result);
+                }
+            }
+            Event::Acked { stream, error } => self.on_stream_acked(now, id, stream, &error),
+            Event::Http(request) => self.on_http(now, id, request),
+            Event::Report(report) => self.on_report(now, id, report),
+            Event::Closed => {}
+        }
+    }
+
+    fn on_protocol(&mut self, now: Instant, id: ConnId, protocol: Protocol) {
+        let Some(link) = self.link(id) else { return };
+        let (peer, address) = (link.peer, link.peer.ip());
+        match protocol {
+            Protocol::Rpc(FirstByte::Raft) => {
+                self.metrics.count(Id::RpcRaftHandoff);
+                let text = format!("closing raft connection, this server is alone in its cluster: remote_addr={peer}");
+                self.log_limited(now, Cause::RaftName, Level::Warn, text);
+                self.with_conn(now, id, |now, c| c.close(now));
+            }
+            Protocol::Rpc(FirstByte::Streaming) => {
+                if self.rpc_places.enter_streaming(address) {
+                    if let Some(link) = self.link(id) {
+                        link.streaming_place = true;
+                    }
+                    self.with_conn(now, id, |now, c| c.admit(now));
+                } else {
+                    let limit = self.rpc_places.streaming_limit().unwrap_or_default();
+                    let text = "rejecting client for exceeding maximum streaming RPC connections";
+                    let text = format!("{text}: remote_addr={peer} stream_limit={limit}");
+                    self.log_limited(now, Cause::StreamingRpc, Level::Error, text);
+                    self.with_conn(now, id, |now, c| c.close(now));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn on_report(&mut self, now: Instant, id: ConnId, report: Report) {
+        match report.cause {
+            Cause::Rpc => self.metrics.count(Id::RpcRequestError),
+            Cause::StreamingRpc => self.metrics.count(Id::StreamingRequestError),
+            _ => {}
+        }
+        let Some(link) = self.link(id) else { return };
+        let (peer, space) = (link.peer, if report.fields.is_empty() { "" } else { " " });
+        let text = format!("{}: remote_addr={peer}{space}{}", report.cause.text(), report.fields);
+        self.log_limited(now, report.cause, report.cause.level(), text);
+    }
+
+    /// The connection has ended; `open` while its socket is still ours to close.
+    pub(super) fn on_closed(&mut self, now: Instant, id: ConnId, open: bool) {
+        let slot = (id.0 & 0xffff_ffff) as usize;
+        if self.link(id).is_none() {
+            return;
+        }
+        let Some(link) = self.links.get_mut(slot).and_then(Option::take) else { return };
+        self.open_links -= 1;
+        if let Some(at) = link.timer {
+            self.conn_timers.cancel(at, id);
+        }
+        match link.listener {
+            Listener::Rpc => self.rpc_places.leave(link.peer.ip(), link.streaming_place),
+            Listener::Http => self.http_places.leave(link.peer.ip(), false),
+        }
+        if let Some(node) = &link.node {
+            self.nodes.unbind(node, id);
+        }
+        for (stream, busy) in &link.busy {
+            self.end_busy(now, id, *stream, *busy);
+        }
+        if open {
+            if !link.conn.to_send().is_empty() {
+                self.closing.insert(id, Closing::Conn(Box::new(link.conn)));
+                self.output(Output::Flush(id));
+            }
+            self.output(Output::Close { conn: id, linger: true, abort: false });
+        }
+    }
+
+    fn on_stream_gone(&mut self, now: Instant, id: ConnId, stream: StreamId) {
+        if let Some(busy) = self.link(id).and_then(|link| link.busy.remove(&stream)) {
+            self.end_busy(now, id, stream, busy);
+        }
+    }
+
+    fn end_busy(&mut self, now: Instant, id: ConnId, stream: StreamId, busy: Busy) {
+        match busy {
+            Busy::Call(call) => self.abandon(now, call),
+            Busy::NodeCall(call) => {
+                self.on_node_answer(now, call, Err("connection to the node ended before it answered".to_owned()));
+            }
+            Busy::Source(key) => self.on_source_gone(now, key, id, stream),
+        }
+    }
+
+    pub(super) fn busy(&mut self, id: ConnId, stream: StreamId) -> Option<Busy> {
+        self.link(id)?.busy.get(&stream).copied()
+    }
+
+    pub(super) fn set_busy(&mut self, id: ConnId, stream: StreamId, busy: Option<Busy>) {
+        if let Some(link) = self.link(id) {
+            match busy {
+                Some(busy) => link.busy.insert(stream, busy),
+                None => link.busy.remove(&stream),
+            };
+        }
+    }
+
+    pub(super) fn caller_of(&mut self, id: ConnId) -> Option<Arc<Caller>> {
+        self.link(id).map(|link| link.caller.clone())
+    }
+
+    pub(super) fn prove_node(&mut self, id: ConnId, node_id: Arc<str>) {
+        if let Some(link) = self.link(id)
+            && link.caller.proven_node.as_ref() != Some(&node_id)
+        {
+            link.caller = Arc::new(Caller { proven_node: Some(node_id), ..(*link.caller).clone() });
+        }
+    }
+
+    /// The connection leads to a node from now on; the first node of a connection stays (endpoint notes, 3.4).
+    pub(super) fn bind_node(&mut self, id: ConnId, node_id: &Arc<str>) {
+        let wall = self.wall;
+        let Some(link) = self.link(id) else { return };
+        if link.node.get_or_insert_with(|| node_id.clone()) == node_id && link.conn.can_open() {
+            self.nodes.bind(node_id, id, wall);
+        }
+    }
+
+    /// New TLS settings: connections made under the old ones finish what they have in hand (R1.13); those whose
+    /// certificate is refused now end at once (R8.13).
+    pub(super) fn recheck_links(&mut self, now: Instant, tls_changed: bool) {
+        for id in self.link_ids() {
+            let Some(link) = self.link(id) else { continue };
+            let certificate = link.conn.certificate().cloned();
+            let (peer, listener) = (link.peer, link.listener);
+            let security = match listener {
+                Listener::Rpc => &self.settings.rpc_security,
+                Listener::Http => &self.settings.http_security,
+            };
+            let revoked = match (&certificate, &security.tls) {
+                (Some(certificate), Some(tls)) => tls.refuses(certificate, self.wall),
+                _ => None,
+            };
+            if let Some(reason) = revoked {
+                let text =
+                    format!("closing connection, its certificate is refused now: remote_addr={peer} error={reason:?}");
+                self.log(Level::Warn, text);
+                self.with_conn(now, id, |now, c| c.close(now));
+            } else if tls_changed {
+                self.with_conn(now, id, |now, c| c.drain(now));
+            }
+        }
+    }
+
+    /// Gauges that are counted when they are asked for.
+    pub(super) fn count_links(&mut self) {
+        let mut by_protocol: BTreeMap<&'static str, u64> = BTreeMap::new();
+        let mut streams = 0;
+        for link in self.links.iter().flatten() {
+            streams += match link.conn.protocol() {
+                Protocol::Rpc(FirstByte::MultiplexV1 | FirstByte::MultiplexV2) => link.conn.streams(),
+                _ => 0,
+            };
+            *by_protocol.entry(protocol_name(link.conn.protocol())).or_default() += 1;
+        }
+        self.metrics.clear_labelled(Id::Connections);
+        for (name, count) in by_protocol {
+            self.metrics.set_labelled(Id::Connections, name, count as f64);
+        }
+        self.metrics.set(Id::Streams, streams as f64);
+    }
+
+    /// Bytes waiting for a connection.
+    pub fn to_send(&self, id: ConnId) -> &[u8] {
+        let slot = (id.0 & 0xffff_ffff) as usize;
+        match self.links.get(slot) {
+            Some(Some(link)) if link.id == id => link.conn.to_send(),
+            _ => self.closing.get(&id).map_or(&[], Closing::to_send),
+        }
+    }
+
+    /// The socket took this many of them.
+    pub fn sent(&mut self, now: Instant, id: ConnId, bytes: usize) {
+        if let Some(link) = self.link(id) {
+            link.conn.sent(now, bytes);
+            self.settle(now, id);
+            self.settle_all(now);
+        } else if let Some(closing) = self.closing.get_mut(&id) {
+            closing.sent(now, bytes);
+            if closing.to_send().is_empty() {
+                self.closing.remove(&id);
+            }
+        }
+        self.end_when_drained(now);
+    }
+}
+
+/// The name of a protocol as metrics have it.
+fn protocol_name(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Unknown => "unknown",
+        Protocol::Http => "http",
+        Protocol::Rpc(FirstByte::Rpc) => "rpc",
+        Protocol::Rpc(FirstByte::Raft) => "raft",
+        Protocol::Rpc(FirstByte::MultiplexV1) => "multiplex_v1",
+        Protocol::Rpc(FirstByte::MultiplexV2) => "multiplex_v2",
+        Protocol::Rpc(FirstByte::Streaming) => "streaming",
+        Protocol::Rpc(FirstByte::Tls) => "tls",
+    }
+}

@@ -1,0 +1,474 @@
+//! Streaming calls that are being served: event streams, log monitors, and bridges to a node.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use log::Level;
+
+use crate::api;
+use crate::api::StreamingMethod;
+use crate::api::outcome::{EventFilter, MonitorOptions, StreamOutcome, ToNode};
+use crate::base::bounded::Queue;
+use crate::base::id::{CallId, ConnId, StreamId};
+use crate::base::metric::Id;
+use crate::base::slab::Key;
+use crate::base::time::Instant;
+
+use super::Server;
+use super::events::{self, Next};
+use super::links::Busy;
+use super::monitor;
+use super::port::{Job, LogLine, Output, Work};
+
+/// Between two heartbeats of an event stream (transport notes, section 6).
+const EVENT_HEARTBEAT: Duration = Duration::from_secs(30);
+/// Between two heartbeats of a monitor.
+const MONITOR_HEARTBEAT: Duration = Duration::from_secs(1);
+/// Log lines are gathered this long.
+const MONITOR_BATCH: Duration = Duration::from_millis(200);
+/// Log lines that wait for a slow reader; what is over is counted and told.
+const MONITOR_LINES: usize = 512;
+
+/// One streaming call.
+pub(super) struct Source {
+    conn: ConnId,
+    stream: StreamId,
+    method: &'static StreamingMethod,
+    timer: Option<Instant>,
+    /// Bytes of messages that the peer has no credit for yet.
+    unsent: VecDeque<(Arc<[u8]>, usize)>,
+    /// Nothing is added any more: it is closed once the rest was sent.
+    ending: bool,
+    kind: Kind,
+}
+
+enum Kind {
+    /// The header was acknowledged.
+    AwaitsArgument,
+    /// The handler runs.
+    Starting,
+    Events {
+        filter: EventFilter,
+        position: u64,
+        seen: u64,
+        heartbeat_at: Instant,
+    },
+    Monitor {
+        options: MonitorOptions,
+        lines: Queue<Arc<LogLine>>,
+        dropped: u64,
+        send_at: Option<Instant>,
+        heartbeat_at: Instant,
+    },
+    /// Toward a node, on another connection. What waits is bounded by the windows of the two streams: bytes are
+    /// credited only once they were passed on.
+    Bridge {
+        to: (ConnId, StreamId),
+        acked: bool,
+        argument: Arc<[u8]>,
+        to_node: VecDeque<(Arc<[u8]>, usize)>,
+    },
+}
+
+impl Server {
+    pub(super) fn on_streaming(&mut self, now: Instant, conn: ConnId, stream: StreamId, name: &str) {
+        match api::streaming_method(name) {
+            Ok(method) => {
+                self.metrics.count(Id::StreamingRequest);
+                let kind = Kind::AwaitsArgument;
+                let key = self.sources.insert(Source {
+                    conn,
+                    stream,
+                    method,
+                    timer: None,
+                    unsent: VecDeque::new(),
+                    ending: false,
+                    kind,
+                });
+                self.set_busy(conn, stream, Some(Busy::Source(key)));
+                self.with_conn(now, conn, |now, c| c.streaming_ack(now, stream, ""));
+            }
+            Err(unknown) => {
+                self.metrics.count(Id::StreamingRequestError);
+                self.log(Level::Error, format!("streaming RPC error: error={:?}", unknown.0));
+                self.with_conn(now, conn, |now, c| c.streaming_ack(now, stream, &unknown.0));
+            }
+        }
+    }
+
+    pub(super) fn on_argument(&mut self, _now: Instant, conn: ConnId, stream: StreamId, body: Box<[u8]>, base: u64) {
+        let Some(Busy::Source(key)) = self.busy(conn, stream) else { return };
+        let Some(caller) = self.caller_of(conn) else { return };
+        let Some(source) = self.sources.get_mut(key) else { return };
+        let Kind::AwaitsArgument = source.kind else { return };
+        let method = source.method;
+        let body: Arc<[u8]> = body.into();
+        source.kind = Kind::Starting;
+        self.next_group_job -= 1;
+        let id = CallId(self.next_group_job);
+        self.stream_jobs.insert(id, key);
+        self.fresh_ctx(false);
+        let work = Work::Streaming { method, body, base };
+        let job = Job { id, work, caller, ctx: Arc::new(self.ctx.clone()) };
+        self.output(Output::Run(job));
+    }
+
+    pub(super) fn on_stream_outcome(&mut self, now: Instant, job: CallId, outcome: StreamOutcome) {
+        let Some(key) = self.stream_jobs.remove(&job) else { return };
+        let end = self.events.end();
+        let Some(source) = self.sources.get_mut(key) else { return };
+        match outcome {
+            StreamOutcome::Refuse(message) => {
+                source.unsent.push_back((message.into(), 0));
+                self.end_after_sending(now, key);
+            }
+            StreamOutcome::Events(filter) => {
+                let (position, gap) = self.events.begin(filter.index);
+                let seen = self.events.index_before(position).unwrap_or_default();
+                source.unsent.push_back((events::heartbeat_message(), 0));
+                if let Some((from, to)) = gap {
+                    self.metrics.count(Id::EventsGap);
+                    source.unsent.push_back((events::gap_message(from, to), 0));
+                }
+                debug_assert!(position <= end);
+                source.kind = Kind::Events { filter, position, seen, heartbeat_at: now + EVENT_HEARTBEAT };
+                self.set_source_timer(key, Some(now + EVENT_HEARTBEAT));
+                self.pump(now, key);
+            }
+            StreamOutcome::Monitor(options) => {
+                let heartbeat_at = now + MONITOR_HEARTBEAT;
+                let lines = Queue::new(MONITOR_LINES);
+                source.kind = Kind::Monitor { options, lines, dropped: 0, send_at: None, heartbeat_at };
+                self.set_source_timer(key, Some(heartbeat_at));
+                self.update_monitor_level();
+            }
+            StreamOutcome::ToNode(to_node) => self.bridge(now, key, &to_node),
+        }
+    }
+
+    // Bridges.
+
+    fn bridge(&mut self, now: Instant, key: Key, to_node: &ToNode) {
+        let conns: Vec<ConnId> = self.nodes.of(&to_node.node_id).map(|(conn, _)| conn).collect();
+        for conn in conns {
+            let Some(Ok(stream)) = self.with_conn(now, conn, |now, c| c.open_streaming(now, &to_node.method)) else {
+                continue;
+            };
+            self.set_busy(conn, stream, Some(Busy::Source(key)));
+            if let Some(source) = self.sources.get_mut(key) {
+                let argument = to_node.body.clone();
+                let to_node = VecDeque::new();
+                source.kind = Kind::Bridge { to: (conn, stream), acked: false, argument, to_node };
+            }
+            return;
+        }
+        self.refuse_stream(now, key, &to_node.no_path);
+    }
+
+    /// Ends a stream with an error, in the wrapper of its method.
+    fn refuse_stream(&mut self, now: Instant, key: Key, text: &str) {
+        if let Some(source) = self.sources.get_mut(key) {
+            let message = api::stream_error(source.method.name, text);
+            source.unsent.push_back((message.into(), 0));
+        }
+        self.end_after_sending(now, key);
+    }
+
+    pub(super) fn on_stream_acked(&mut self, now: Instant, conn: ConnId, stream: StreamId, error: &str) {
+        let Some(Busy::Source(key)) = self.busy(conn, stream) else { return };
+        if !error.is_empty() {
+            self.set_busy(conn, stream, None);
+            return self.refuse_stream(now, key, error);
+        }
+        if let Some(Source { kind: Kind::Bridge { acked, argument, to_node, .. }, .. }) = self.sources.get_mut(key) {
+            *acked = true;
+            to_node.push_front((std::mem::take(argument), 0));
+        }
+        self.pump_to_node(now, key);
+    }
+
+    pub(super) fn on_stream_bytes(&mut self, now: Instant, conn: ConnId, stream: StreamId, bytes: Vec<u8>) {
+        let Some(Busy::Source(key)) = self.busy(conn, stream) else { return };
+        let Some(source) = self.sources.get_mut(key) else { return };
+        let from_node = (source.conn, source.stream) != (conn, stream);
+        let is_bridge = matches!(source.kind, Kind::Bridge { .. });
+        if !is_bridge {
+            // Nothing is expected from the caller of the other kinds; what comes is dropped.
+            let count = bytes.len();
+            self.with_conn(now, conn, |now, c| c.consumed(now, stream, count));
+            return;
+        }
+        if from_node {
+            source.unsent.push_back((bytes.into(), 0));
+            self.pump(now, key);
+        } else {
+            if let Kind::Bridge { to_node, .. } = &mut source.kind {
+                to_node.push_back((bytes.into(), 0));
+            }
+            self.pump_to_node(now, key);
+        }
+    }
+
+    /// Passes on what the caller sent; it may send as much again.
+    fn pump_to_node(&mut self, now: Instant, key: Key) {
+        let Some(source) = self.sources.get_mut(key) else { return };
+        let (conn, stream) = (source.conn, source.stream);
+        let Kind::Bridge { to, acked: true, to_node, .. } = &mut source.kind else { return };
+        let to = *to;
+        let mut waiting = std::mem::take(to_node);
+        let sent = self.send_queue(now, to, &mut waiting);
+        if let Some(Source { kind: Kind::Bridge { to_node, .. }, .. }) = self.sources.get_mut(key) {
+            *to_node = waiting;
+        }
+        if sent > 0 {
+            self.with_conn(now, conn, |now, c| c.consumed(now, stream, sent));
+        }
+    }
+
+    /// Sends as much of a queue as a stream takes; says how many bytes.
+    fn send_queue(&mut self, now: Instant, to: (ConnId, StreamId), queue: &mut VecDeque<(Arc<[u8]>, usize)>) -> usize {
+        let mut total = 0;
+        while let Some((bytes, sent)) = queue.front_mut() {
+            let rest = bytes.get(*sent..).unwrap_or(&[]);
+            let taken = self.with_conn(now, to.0, |now, c| c.send_bytes(now, to.1, rest)).unwrap_or(0);
+            total += taken;
+            *sent += taken;
+            if *sent < bytes.len() {
+                break;
+            }
+            queue.pop_front();
+        }
+        total
+    }
+
+    // Sending to the caller.
+
+    /// Sends what a source has, as far as its peer has credit.
+    fn pump(&mut self, now: Instant, key: Key) {
+        loop {
+            let Some(source) = self.sources.get_mut(key) else { return };
+            let to = (source.conn, source.stream);
+            let mut unsent = std::mem::take(&mut source.unsent);
+            let sent = self.send_queue(now, to, &mut unsent);
+            let blocked = !unsent.is_empty();
+            let Some(source) = self.sources.get_mut(key) else { return };
+            source.unsent = unsent;
+            if source.ending {
+                if !blocked {
+                    self.close_source(now, key);
+                }
+                return;
+            }
+            match &mut source.kind {
+                Kind::Bridge { to, .. } => {
+                    let (conn, stream) = *to;
+                    if sent > 0 {
+                        self.with_conn(now, conn, |now, c| c.consumed(now, stream, sent));
+                    }
+                    return;
+                }
+                Kind::Events { filter, position, seen, .. } if !blocked => {
+                    let message = match self.events.next(*position, *seen, filter) {
+                        Next::Nothing => return,
+                        Next::Skipped(to) => {
+                            *position = to;
+                            continue;
+                        }
+                        Next::Message(message, to) => {
+                            *position = to;
+                            *seen = self.events.index_before(to).unwrap_or(*seen);
+                            message
+                        }
+                        Next::Gap { from, to, position: first } => {
+                            (*position, *seen) = (first, to);
+                            self.metrics.count(Id::EventsGap);
+                            events::gap_message(from, to)
+                        }
+                    };
+                    source.unsent.push_back((message, 0));
+                }
+                _ => return,
+            }
+        }
+    }
+
+    /// New events are in the buffer: tells every subscriber.
+    pub(super) fn pump_subscribers(&mut self, now: Instant) {
+        for key in self.sources.keys() {
+            if matches!(self.sources.get(key), Some(Source { kind: Kind::Events { .. }, .. })) {
+                self.pump(now, key);
+            }
+        }
+    }
+
+    pub(super) fn on_stream_writable(&mut self, now: Instant, conn: ConnId, stream: StreamId) {
+        let Some(Busy::Source(key)) = self.busy(conn, stream) else { return };
+        let Some(source) = self.sources.get(key) else { return };
+        if (source.conn, source.stream) == (conn, stream) {
+            self.pump(now, key);
+        } else {
+            self.pump_to_node(now, key);
+        }
+    }
+
+    // The end.
+
+    /// Half-closes once the rest was sent, as far as the peer reads it.
+    fn end_after_sending(&mut self, now: Instant, key: Key) {
+        self.set_source_timer(key, None);
+        if let Some(source) = self.sources.get_mut(key) {
+            source.ending = true;
+        }
+        self.pump(now, key);
+    }
+
+    fn close_source(&mut self, now: Instant, key: Key) {
+        let Some(source) = self.sources.remove(key) else { return };
+        if let Some(at) = source.timer {
+            self.source_timers.cancel(at, key);
+        }
+        let (conn, stream) = (source.conn, source.stream);
+        self.set_busy(conn, stream, None);
+        self.with_conn(now, conn, |now, c| c.finish(now, stream));
+        self.update_monitor_level();
+    }
+
+    pub(super) fn on_stream_finished(&mut self, now: Instant, conn: ConnId, stream: StreamId) {
+        let Some(Busy::Source(key)) = self.busy(conn, stream) else { return };
+        let Some(source) = self.sources.get(key) else { return };
+        let other = match source.kind {
+            Kind::Bridge { to, .. } => Some(to),
+            _ => None,
+        };
+        // A caller stops a stream by closing its half; a node ends one by closing its own.
+        if let Some((to_conn, to_stream)) = other {
+            self.set_busy(to_conn, to_stream, None);
+            self.with_conn(now, to_conn, |now, c| c.finish(now, to_stream));
+        }
+        self.end_after_sending(now, key);
+    }
+
+    /// One of a source's streams was reset, or its connection has ended.
+    pub(super) fn on_source_gone(&mut self, now: Instant, key: Key, conn: ConnId, stream: StreamId) {
+        let Some(source) = self.sources.remove(key) else { return };
+        if let Some(at) = source.timer {
+            self.source_timers.cancel(at, key);
+        }
+        let mut ends = vec![(source.conn, source.stream)];
+        if let Kind::Bridge { to, .. } = source.kind {
+            ends.push(to);
+        }
+        for (other_conn, other_stream) in ends {
+            if (other_conn, other_stream) != (conn, stream) {
+                self.set_busy(other_conn, other_stream, None);
+                self.with_conn(now, other_conn, |now, c| c.reset(now, other_stream));
+            }
+        }
+        self.update_monitor_level();
+    }
+
+    /// The server is about to end: every stream is closed in an orderly way.
+    pub(super) fn end_sources(&mut self, now: Instant) {
+        for key in self.sources.keys() {
+            if let Some(Source { kind: Kind::Bridge { to, .. }, .. }) = self.sources.get(key) {
+                let (conn, stream) = *to;
+                self.set_busy(conn, stream, None);
+                self.with_conn(now, conn, |now, c| c.finish(now, stream));
+            }
+            self.end_after_sending(now, key);
+        }
+    }
+
+    // Monitors and time.
+
+    fn set_source_timer(&mut self, key: Key, at: Option<Instant>) {
+        let Some(source) = self.sources.get_mut(key) else { return };
+        if let Some(old) = std::mem::replace(&mut source.timer, at) {
+            self.source_timers.cancel(old, key);
+        }
+        if let Some(at) = at {
+            self.source_timers.set(at, key);
+        }
+    }
+
+    /// Asks the log for the most that any monitor wants.
+    fn update_monitor_level(&mut self) {
+        let wanted = self
+            .sources
+            .iter()
+            .filter_map(|(_, source)| match &source.kind {
+                Kind::Monitor { options, .. } => Some(options.level),
+                _ => None,
+            })
+            .max();
+        if wanted != self.monitor_level {
+            self.monitor_level = wanted;
+            self.output(Output::Monitor(wanted));
+        }
+    }
+
+    pub(super) fn on_log_line(&mut self, now: Instant, line: &Arc<LogLine>) {
+        for key in self.sources.keys() {
+            let Some(source) = self.sources.get_mut(key) else { continue };
+            let Kind::Monitor { options, lines, dropped, send_at, heartbeat_at } = &mut source.kind else { continue };
+            if line.level > options.level {
+                continue;
+            }
+            if lines.push(line.clone()).is_err() {
+                *dropped += 1;
+            }
+            if send_at.is_none() {
+                let at = now + MONITOR_BATCH;
+                *send_at = Some(at);
+                let next = at.min(*heartbeat_at);
+                self.set_source_timer(key, Some(next));
+            }
+        }
+    }
+
+    pub(super) fn on_source_due(&mut self, now: Instant, key: Key) {
+        let Some(source) = self.sources.get_mut(key) else { return };
+        source.timer = None;
+        let next = match &mut source.kind {
+            Kind::Events { heartbeat_at, .. } => {
+                if *heartbeat_at <= now {
+                    *heartbeat_at = now + EVENT_HEARTBEAT;
+                    // A reader that is behind needs no sign of life.
+                    if source.unsent.is_empty() {
+                        source.unsent.push_back((events::heartbeat_message(), 0));
+                    }
+                }
+                Some(*heartbeat_at)
+            }
+            Kind::Monitor { options, lines, dropped, send_at, heartbeat_at } => {
+                if source.unsent.is_empty() {
+                    let due = send_at.is_some_and(|at| at <= now);
+                    if due {
+                        *send_at = None;
+                        *heartbeat_at = now + MONITOR_HEARTBEAT;
+                        let messages = monitor::messages(options, lines, std::mem::take(dropped));
+                        source.unsent.extend(messages.into_iter().map(|message| (message, 0)));
+                    } else if *heartbeat_at <= now {
+                        *heartbeat_at = now + MONITOR_HEARTBEAT;
+                        if !options.plain {
+                            source.unsent.push_back((monitor::heartbeat(), 0));
+                        }
+                    }
+                } else {
+                    *heartbeat_at = now + MONITOR_HEARTBEAT;
+                    *send_at = send_at.map(|_| now + MONITOR_BATCH);
+                }
+                Some(send_at.map_or(*heartbeat_at, |at| at.min(*heartbeat_at)))
+            }
+            _ => None,
+        };
+        self.set_source_timer(key, next);
+        self.pump(now, key);
+    }
+
+    /// Streams that subscribe to events.
+    pub(super) fn subscribers(&self) -> usize {
+        self.sources.iter().filter(|(_, source)| matches!(source.kind, Kind::Events { .. })).count()
+    }
+}

@@ -1,0 +1,409 @@
+//! HTTP/1.1 on the wire: request heads, the length of a body, chunks, reply heads. Never decides what to answer.
+//!
+//! Source: RFC 9112 (messages) and RFC 9110 (fields). Where a lenient reading would let two parties see different
+//! requests (section 11.2 of RFC 9112), the request is refused.
+
+use httparse::Status;
+
+/// Header fields in one request.
+pub const MAX_HEADERS: usize = 100;
+/// Bytes of chunk extensions and trailer fields in one body.
+pub const MAX_CHUNK_OVERHEAD_BYTES: usize = 16 * 1024;
+
+/// The request line and the header fields.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RequestHead {
+    /// `GET` and its like.
+    pub method: String,
+    /// What follows the method, as it came.
+    pub target: String,
+    /// 1 for HTTP/1.1, 0 for HTTP/1.0.
+    pub minor_version: u8,
+    /// Names in lower case; bytes of values that are no UTF-8 are replaced.
+    pub headers: Vec<(String, String)>,
+}
+
+/// Why bytes are no request head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeadError {
+    /// They break the grammar.
+    Syntax,
+    /// Neither HTTP/1.0 nor HTTP/1.1.
+    Version,
+    /// Over [`MAX_HEADERS`].
+    TooManyHeaders,
+}
+
+/// How a body is delimited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyLength {
+    /// This many bytes.
+    Bytes(u64),
+    /// Chunks.
+    Chunked,
+}
+
+/// Why it cannot be said where a body ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LengthError {
+    /// A Content-Length that is no number, or several that differ.
+    BadContentLength,
+    /// Content-Length beside Transfer-Encoding, or Transfer-Encoding in HTTP/1.0.
+    Ambiguous,
+    /// A transfer coding other than `chunked`.
+    UnknownCoding,
+}
+
+impl RequestHead {
+    /// The values of the header fields called `name` (in lower case), in order.
+    pub fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.headers.iter().filter(move |(n, _)| n == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Whether a comma-separated field lists `token`, without regard to case.
+    pub fn lists(&self, name: &str, token: &str) -> bool {
+        self.values(name).flat_map(|value| value.split(',')).any(|item| item.trim().eq_ignore_ascii_case(token))
+    }
+
+    /// Whether the peer keeps the connection after this request (RFC 9112 section 9.3).
+    pub fn keeps_alive(&self) -> bool {
+        !self.lists("connection", "close") && (self.minor_version > 0 || self.lists("connection", "keep-alive"))
+    }
+
+    /// How the body is delimited (RFC 9112 section 6.3); without either field there is none.
+    ///
+    /// # Errors
+    /// See [`LengthError`].
+    pub fn body_length(&self) -> Result<BodyLength, LengthError> {
+        let mut codings = self.values("transfer-encoding").peekable();
+        let mut lengths = self.values("content-length").peekable();
+        if codings.peek().is_some() {
+            if lengths.peek().is_some() || self.minor_version == 0 {
+                return Err(LengthError::Ambiguous);
+            }
+            let only = codings.next().is_some_and(|coding| coding.eq_ignore_ascii_case("chunked"));
+            return if only && codings.next().is_none() {
+                Ok(BodyLength::Chunked)
+            } else {
+                Err(LengthError::UnknownCoding)
+            };
+        }
+        let Some(first) = lengths.next() else { return Ok(BodyLength::Bytes(0)) };
+        if first.is_empty() || !first.bytes().all(|b| b.is_ascii_digit()) || lengths.any(|other| other != first) {
+            return Err(LengthError::BadContentLength);
+        }
+        first.parse().map(BodyLength::Bytes).map_err(|_| LengthError::BadContentLength)
+    }
+}
+
+/// Reads a request head that begins `bytes`: the head and its length in bytes, or `None` while it is cut short.
+///
+/// # Errors
+/// See [`HeadError`]. What is wrong early is found before the head is whole.
+pub fn parse_request_head(bytes: &[u8]) -> Result<Option<(RequestHead, usize)>, HeadError> {
+    let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+    let mut request = httparse::Request::new(&mut headers);
+    let len = match request.parse(bytes) {
+        Ok(Status::Complete(len)) => len,
+        Ok(Status::Partial) => return Ok(None),
+        Err(httparse::Error::Version) => return Err(HeadError::Version),
+        Err(httparse::Error::TooManyHeaders) => return Err(HeadError::TooManyHeaders),
+        Err(_) => return Err(HeadError::Syntax),
+    };
+    let head = RequestHead {
+        method: request.method.unwrap_or_default().to_owned(),
+        target: request.path.unwrap_or_default().to_owned(),
+        minor_version: request.version.unwrap_or_default(),
+        headers: request
+            .headers
+            .iter()
+            .map(|h| (h.name.to_ascii_lowercase(), String::from_utf8_lossy(h.value).trim().to_owned()))
+            .collect(),
+    };
+    Ok(Some((head, len)))
+}
+
+/// Where the head that begins `bytes` ends, looking no further back than `from`: just after its empty line.
+pub fn head_end(bytes: &[u8], from: usize) -> Option<usize> {
+    let from = from.saturating_sub(3);
+    let tail = bytes.get(from..)?;
+    tail.iter().enumerate().filter(|(_, b)| **b == b'\n').find_map(|(at, _)| match tail.get(at + 1..)? {
+        [b'\n', ..] => Some(from + at + 2),
+        [b'\r', b'\n', ..] => Some(from + at + 3),
+        _ => None,
+    })
+}
+
+/// Why a chunked body cannot be read on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChunkError {
+    /// It breaks the grammar.
+    Syntax,
+    /// The body is larger than permitted.
+    TooLarge,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum ChunkState {
+    #[default]
+    FirstDigit,
+    Digits,
+    Extension,
+    SizeLf,
+    Data,
+    DataCr,
+    DataLf,
+    TrailerStart,
+    Trailer,
+    TrailerLf,
+    LastLf,
+    Done,
+}
+
+/// A chunked body that arrives piece by piece (RFC 9112 section 7.1). Extensions and trailer fields are dropped.
+#[derive(Clone, Debug, Default)]
+pub struct ChunkedBody {
+    state: ChunkState,
+    /// Bytes left of the current chunk.
+    left: u64,
+    overhead_bytes: usize,
+}
+
+impl ChunkedBody {
+    /// Takes bytes, appends what is data to `body`, and says how many bytes were taken: fewer than there are only
+    /// when the body has ended.
+    ///
+    /// # Errors
+    /// Bad grammar, or a body of more than `max_bytes`.
+    pub fn take(&mut self, bytes: &[u8], body: &mut Vec<u8>, max_bytes: usize) -> Result<usize, ChunkError> {
+        let mut rest = bytes;
+        while let Some((&byte, after)) = rest.split_first() {
+            match self.state {
+                ChunkState::Done => break,
+                ChunkState::Data => {
+                    let len = rest.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
+                    let (data, after) = rest.split_at(len);
+                    body.extend_from_slice(data);
+                    self.left -= len as u64;
+                    if self.left == 0 {
+                        self.state = ChunkState::DataCr;
+                    }
+                    rest = after;
+                }
+                _ => {
+                    self.step(byte, body.len(), max_bytes)?;
+                    rest = after;
+                }
+            }
+        }
+        Ok(bytes.len() - rest.len())
+    }
+
+    /// Whether the last chunk and its trailer are past.
+    pub fn is_done(&self) -> bool {
+        self.state == ChunkState::Done
+    }
+
+    fn step(&mut self, byte: u8, held: usize, max_bytes: usize) -> Result<(), ChunkError> {
+        self.state = match (self.state, byte) {
+            (ChunkState::FirstDigit | ChunkState::Digits, b) if b.is_ascii_hexdigit() => {
+                let digit = (b as char).to_digit(16).map_or(0, u64::from);
+                self.left = self.left.checked_mul(16).ok_or(ChunkError::TooLarge)? | digit;
+                if self.left > max_bytes.saturating_sub(held) as u64 {
+                    return Err(ChunkError::TooLarge);
+                }
+                ChunkState::Digits
+            }
+            (ChunkState::Digits | ChunkState::Extension, b'\r') => ChunkState::SizeLf,
+            (ChunkState::Digits, b';' | b' ' | b'\t') => ChunkState::Extension,
+            (ChunkState::Extension | ChunkState::Trailer, b) if b != b'\n' && b != b'\r' => {
+                self.count_overhead()?;
+                self.state
+            }
+            (ChunkState::SizeLf, b'\n') if self.left == 0 => ChunkState::TrailerStart,
+            (ChunkState::SizeLf, b'\n') => ChunkState::Data,
+            (ChunkState::DataCr, b'\r') => ChunkState::DataLf,
+            (ChunkState::DataLf, b'\n') => ChunkState::FirstDigit,
+            (ChunkState::TrailerStart, b'\r') => ChunkState::LastLf,
+            (ChunkState::TrailerStart, b) if b != b'\n' => {
+                self.count_overhead()?;
+                ChunkState::Trailer
+            }
+            (ChunkState::Trailer, b'\r') => ChunkState::TrailerLf,
+            (ChunkState::TrailerLf, b'\n') => ChunkState::TrailerStart,
+            (ChunkState::LastLf, b'\n') => ChunkState::Done,
+            _ => return Err(ChunkError::Syntax),
+        };
+        Ok(())
+    }
+
+    fn count_overhead(&mut self) -> Result<(), ChunkError> {
+        self.overhead_bytes += 1;
+        if self.overhead_bytes > MAX_CHUNK_OVERHEAD_BYTES { Err(ChunkError::TooLarge) } else { Ok(()) }
+    }
+}
+
+/// Appends a status line and header fields, and the empty line after them. Line breaks within a value become
+/// spaces, so that no value can begin a field of its own.
+pub fn encode_reply_head<'a>(out: &mut Vec<u8>, status: u16, headers: impl IntoIterator<Item = (&'a str, &'a str)>) {
+    out.extend_from_slice(format!("HTTP/1.1 {status} {}\r\n", reason(status)).as_bytes());
+    for (name, value) in headers {
+        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(b": ");
+        out.extend(value.bytes().map(|b| if matches!(b, b'\r' | b'\n' | 0) { b' ' } else { b }));
+        out.extend_from_slice(b"\r\n");
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// The words of a status (RFC 9110 section 15); empty for one that has none here.
+pub const fn reason(status: u16) -> &'static str {
+    match status {
+        100 => "Continue",
+        200 => "OK",
+        204 => "No Content",
+        304 => "Not Modified",
+        307 => "Temporary Redirect",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        409 => "Conflict",
+        413 => "Content Too Large",
+        415 => "Unsupported Media Type",
+        417 => "Expectation Failed",
+        422 => "Unprocessable Content",
+        429 => "Too Many Requests",
+        431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
+        501 => "Not Implemented",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Gateway Timeout",
+        505 => "HTTP Version Not Supported",
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn head(text: &str) -> Result<Option<(RequestHead, usize)>, HeadError> {
+        parse_request_head(text.as_bytes())
+    }
+
+    #[test]
+    fn heads_are_read() {
+        let (read, len) = head("GET /v1/x?a=b HTTP/1.1\r\nHost: a\r\nX-Y:  z \r\n\r\nrest").unwrap().unwrap();
+        assert_eq!((read.method.as_str(), read.target.as_str(), read.minor_version), ("GET", "/v1/x?a=b", 1));
+        assert_eq!(read.headers, [("host".into(), "a".into()), ("x-y".into(), "z".into())]);
+        assert_eq!(len, 45);
+        for (text, wrong) in [
+            ("GET / HTTP/2.0\r\n\r\n", HeadError::Version),
+            ("GET / FTP/1.1\r\n\r\n", HeadError::Version),
+            ("GET  / HTTP/1.1\r\n\r\n", HeadError::Syntax),
+            ("\u{1}\r\n", HeadError::Syntax),
+            ("GET / HTTP/1.1\r\nA b: c\r\n\r\n", HeadError::Syntax),
+            ("GET / HTTP/1.1\r\nA : c\r\n\r\n", HeadError::Syntax),
+            ("GET / HTTP/1.1\r\nA: b\r\n c\r\n\r\n", HeadError::Syntax),
+        ] {
+            assert_eq!(head(text), Err(wrong), "{text:?}");
+        }
+        assert_eq!(head("GET / HTTP/1.1\r\nHost: a\r\n"), Ok(None));
+        let many = format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(MAX_HEADERS + 1));
+        assert_eq!(head(&many), Err(HeadError::TooManyHeaders));
+    }
+
+    #[test]
+    fn the_end_of_a_head_is_found_wherever_the_last_look_stopped() {
+        for (text, end) in [("a\r\n\r\nb", Some(5)), ("a\n\nb", Some(3)), ("a\n\r\n", Some(4)), ("a\r\nb\r\n", None)] {
+            for from in 0..=text.len().min(end.unwrap_or(text.len())) {
+                if from < 2 || end.is_none_or(|end| from < end) {
+                    assert_eq!(head_end(text.as_bytes(), from), end, "{text:?} from {from}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_length_of_a_body_is_never_guessed() {
+        use BodyLength::{Bytes, Chunked};
+        for (headers, version, length) in [
+            ("", 1, Ok(Bytes(0))),
+            ("Content-Length: 5\r\n", 1, Ok(Bytes(5))),
+            ("Content-Length: 5\r\nContent-Length: 5\r\n", 1, Ok(Bytes(5))),
+            ("Content-Length: 5\r\nContent-Length: 6\r\n", 1, Err(LengthError::BadContentLength)),
+            ("Content-Length: 5, 5\r\n", 1, Err(LengthError::BadContentLength)),
+            ("Content-Length: +5\r\n", 1, Err(LengthError::BadContentLength)),
+            ("Content-Length: \r\n", 1, Err(LengthError::BadContentLength)),
+            ("Content-Length: 99999999999999999999\r\n", 1, Err(LengthError::BadContentLength)),
+            ("Transfer-Encoding: chunked\r\n", 1, Ok(Chunked)),
+            ("Transfer-Encoding: Chunked\r\n", 1, Ok(Chunked)),
+            ("Transfer-Encoding: chunked\r\n", 0, Err(LengthError::Ambiguous)),
+            ("Transfer-Encoding: chunked\r\nContent-Length: 5\r\n", 1, Err(LengthError::Ambiguous)),
+            ("Transfer-Encoding: gzip, chunked\r\n", 1, Err(LengthError::UnknownCoding)),
+            ("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", 1, Err(LengthError::UnknownCoding)),
+            ("Transfer-Encoding: identity\r\n", 1, Err(LengthError::UnknownCoding)),
+        ] {
+            let (read, _) = head(&format!("PUT / HTTP/1.{version}\r\n{headers}\r\n")).unwrap().unwrap();
+            assert_eq!(read.body_length(), length, "{headers:?}");
+        }
+    }
+
+    fn chunks(text: &[u8], cut: usize, max: usize) -> Result<(Vec<u8>, usize), ChunkError> {
+        let mut body = Vec::new();
+        let mut reader = ChunkedBody::default();
+        let mut taken = reader.take(&text[..cut], &mut body, max)?;
+        if taken == cut {
+            taken += reader.take(&text[cut..], &mut body, max)?;
+        }
+        assert!(reader.is_done() || taken == text.len());
+        Ok((if reader.is_done() { body } else { b"partial".to_vec() }, taken))
+    }
+
+    #[test]
+    fn chunks_are_joined_however_they_are_cut() {
+        for (text, body) in [
+            (&b"0\r\n\r\n"[..], Ok((&b""[..], 5))),
+            (b"3\r\nabc\r\nA;x=y\r\n0123456789\r\n000\r\nT: v\r\n\r\nGET", Ok((b"abc0123456789", 40))),
+            (b"3\r\nabc", Ok((b"partial", 6))),
+            (b"3\nabc\r\n", Err(ChunkError::Syntax)),
+            (b"\r\n", Err(ChunkError::Syntax)),
+            (b"-1\r\n", Err(ChunkError::Syntax)),
+            (b"3\r\nabcd\r\n", Err(ChunkError::Syntax)),
+            (b"3;a\nb\r\n", Err(ChunkError::Syntax)),
+            (b"ffffffffffffffffff\r\n", Err(ChunkError::TooLarge)),
+            (b"15\r\n", Err(ChunkError::TooLarge)),
+        ] {
+            for cut in 0..=text.len() {
+                let read = chunks(text, cut, 20);
+                assert_eq!(read.as_ref().map(|(b, n)| (&b[..], *n)).map_err(|e| *e), body, "{text:?} at {cut}");
+            }
+        }
+        let long = [b"0;".to_vec(), vec![b'x'; MAX_CHUNK_OVERHEAD_BYTES + 1]].concat();
+        assert_eq!(chunks(&long, 0, 20), Err(ChunkError::TooLarge));
+    }
+
+    #[test]
+    fn a_value_cannot_begin_a_field() {
+        let mut out = Vec::new();
+        encode_reply_head(&mut out, 200, [("A", "b\r\nC: d")]);
+        assert_eq!(out, b"HTTP/1.1 200 OK\r\nA: b  C: d\r\n\r\n");
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_harm_the_readers(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = parse_request_head(&bytes);
+            let _ = head_end(&bytes, 0);
+            let mut body = Vec::new();
+            let _ = ChunkedBody::default().take(&bytes, &mut body, 50);
+            prop_assert!(body.len() <= 50);
+        }
+    }
+}

@@ -311,9 +311,9 @@ fn signals_become_inputs_and_a_reload_waits_until_ready() {
     let rig = rig.start();
     send(Signal::USR1);
     rig.wait("the dump", |seen| seen.others == ["DumpMetrics"]);
-    std::fs::write(&file, "name = \"b\"\ndata_dir = \"/x\"\n[limits]\nrpc_max_conns_per_client = 7\n").unwrap();
+    std::fs::write(&file, "name = \"b\"\ndata_dir = \"/x\"\n[limits]\nrpc_max_conns_per_client = 77\n").unwrap();
     rig.perform(Output::Ready);
-    rig.wait("the reload", |seen| seen.others.iter().any(|input| input.contains("rpc_max_conns_per_client: 7")));
+    rig.wait("the reload", |seen| seen.others.iter().any(|input| input.contains("rpc_max_conns_per_client: 77")));
     std::fs::write(&file, "nam = \"b\"\n").unwrap();
     send(Signal::HUP);
     let mut lines = BufReader::new(theirs).lines().map(Result::unwrap);

@@ -38,3 +38,5 @@ mod traffic;
 mod double;
 #[cfg(test)]
 mod loop_tests;
+#[cfg(test)]
+mod tls_tests;

@@ -20,7 +20,6 @@ pub(crate) mod log_files;
 pub mod log_store;
 pub mod logging;
 pub mod machine;
-#[allow(unsafe_code)]
 mod os;
 mod perform;
 mod process_facts;

@@ -408,12 +408,10 @@ impl Conn {
     /// Ends a stream at once. No further event comes of it.
     pub fn reset(&mut self, now: Instant, stream: StreamId) {
         let (mut world, layer) = self.parts(now);
+        world.events.retain(|event| event.stream() != Some(stream));
         match layer {
             Layer::Single(_) | Layer::Http(_) if stream == STREAM => return self.close(now),
-            Layer::Streams(streams) => {
-                streams.reset(&mut world, stream);
-                world.events.retain(|event| event.stream() != Some(stream));
-            }
+            Layer::Streams(streams) => streams.reset(&mut world, stream),
             _ => return,
         }
         self.settle(now);

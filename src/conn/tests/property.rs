@@ -245,8 +245,8 @@ enum Does {
 
 fn payload() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
-        Just(vec![0x01]),
-        Just(vec![0x05]),
+        1 => Just(vec![0x01]),
+        1 => Just(vec![0x05]),
         4 => Just([&[0x01][..], &call(1, "A.B", &[0x80])].concat()),
         4 => Just(call(2, "A.B", &[0x80])),
         2 => Just([call(3, "A.B", &[0x80]), call(4, "A.B", &long_value(100))].concat()),
@@ -319,7 +319,7 @@ proptest! {
     // R1.30, R1.41, R1.42, R6.9
     #[test]
     fn nothing_a_peer_sends_breaks_a_connection(
-        first in prop_oneof![Just(None), Just(Some(0x01u8)), Just(Some(0x05)), 4 => Just(Some(0x06)), 2 => Just(Some(0x03))],
+        first in prop_oneof![1 => Just(None), 1 => Just(Some(0x01u8)), 1 => Just(Some(0x05)), 4 => Just(Some(0x06)), 2 => Just(Some(0x03))],
         does in proptest::collection::vec(does(), 0..30),
         places in proptest::collection::vec(0..1000usize, 0..12),
         dice in any::<u32>(),

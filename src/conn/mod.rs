@@ -255,7 +255,7 @@ impl Conn {
 
     /// Takes bytes from the socket, all of them.
     pub fn handle_bytes(&mut self, now: Instant, bytes: &[u8]) {
-        self.from_socket(now, bytes);
+        self.take_bytes(now, bytes);
         self.settle(now);
     }
 

@@ -298,7 +298,7 @@ fn bytes_of(first: Option<u8>, does: &[Does]) -> Vec<u8> {
             }
             Does::Grants(..) => {}
             // Within a session it would be the end of it.
-            Does::Says(_) if is_session && bytes.len() % 16 > 0 => {}
+            Does::Says(_) if is_session && !bytes.len().is_multiple_of(16) => {}
             Does::Says(payload) | Does::Opens(payload) | Does::Sends(_, _, payload) => bytes.extend(payload),
         }
     }

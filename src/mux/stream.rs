@@ -41,7 +41,7 @@ pub struct Stream {
     /// What the peer may send.
     pub recv: RecvWindow,
     /// When it must have been taken up (while [`Uptake::Proposed`]), or when it is reset because the peer does not
-    /// finish; [`NEVER`] while neither is awaited. The same deadline stands in the session's timers.
+    /// finish; [`NEVER`] while neither is due. The same deadline stands in the session's timers.
     pub deadline: Instant,
     /// Who waits for whom.
     pub uptake: Uptake,

@@ -1,11 +1,13 @@
 //! Builds the daemon: settings, threads and the loop; runs it, and takes it down in order.
 
 use std::net::SocketAddr;
+use std::panic;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use crossbeam_channel::{Receiver, Sender, TrySendError};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
 use log::{error, info, warn};
 use mio::Poll;
 use ring::digest::{SHA256, digest};
@@ -46,14 +48,14 @@ pub const NO_START: u8 = 2;
 /// Lost what it needs to go on.
 pub const LOST: u8 = 3;
 
-/// Jobs that may wait for a handler thread.
-const HANDLER_QUEUE_MAX: usize = 4096;
 /// Batches of proposals that may wait for the consensus thread.
 const COMMANDS_MAX: usize = 1024;
 /// Batches of notices that may wait for the loop; the consensus thread waits when there are more.
 const NOTICES_MAX: usize = 1024;
 /// At the end: for the last lines of the log.
 const LAST_LINES_WAIT: Duration = Duration::from_secs(1);
+/// At the end: for the consensus thread to settle what it has and to close its log. A disk that hangs is left alone.
+const LAST_ENTRIES_WAIT: Duration = Duration::from_secs(10);
 
 /// Incomplete requests of all streams of a connection together.
 const PARTIAL_BYTES_MAX: usize = 32 * 1024 * 1024;
@@ -83,6 +85,8 @@ pub fn run(source: &ConfigSource, signals: Signals) -> u8 {
         }
     };
     logs.install();
+    // A panic is a line of the log like any other, and never waits for whoever reads standard error.
+    panic::set_hook(Box::new(|panic| error!("panic: {}", panic.to_string().replace('\n', " "))));
     let status = match serve(source, loaded, signals, logs.clone()) {
         Ok(status) => status,
         Err(why) => {
@@ -106,7 +110,7 @@ fn report(lines: &[String]) {
 struct Consensus {
     commands: Sender<ConsensusCommand>,
     notices: Receiver<Vec<Notice>>,
-    thread: std::thread::JoinHandle<()>,
+    thread: thread::JoinHandle<()>,
     root: Arc<ArcSwap<State>>,
     /// Kept until the log is closed.
     _lock: super::data_dir::DataDirLock,
@@ -128,7 +132,7 @@ fn serve(source: &ConfigSource, loaded: Reloaded, signals: Signals, logs: Logs) 
     let listeners = open_listeners(config)?;
     let consensus = start_consensus(config, &folder, &server_id, seed, clock, &bell)?;
     let threads = handler_pool::thread_count(config.handler_threads);
-    let pool = HandlerPool::start(threads, HANDLER_QUEUE_MAX, &consensus.root, &post).map_err(system)?;
+    let pool = HandlerPool::start(threads, handler_pool::QUEUED_JOBS_MAX, &consensus.root, &post).map_err(system)?;
     let settings = settings(config, &loaded, server_id, seed, &listeners)?;
     let (rpc, http) = (address_of(&listeners, Listener::Rpc)?, address_of(&listeners, Listener::Http)?);
     info!(
@@ -156,11 +160,29 @@ fn serve(source: &ConfigSource, loaded: Reloaded, signals: Signals, logs: Logs) 
         post,
     };
     let parts = Parts { machine, poll, bell, clock, listeners, signals: Some(signals), channels, hands };
-    let (status, hands) = EventLoop::new(parts).and_then(EventLoop::run).map_err(system)?;
-    hands.pool.stop();
+    let status = run_loop(EventLoop::new(parts).map_err(system)?).map_err(system)?;
     end_consensus(consensus, status);
     info!("stopped: status={status}");
     Ok(status)
+}
+
+/// Runs the loop on a thread that carries its name, and stops the handlers after it.
+fn run_loop(event_loop: EventLoop<Server>) -> std::io::Result<u8> {
+    let thread = thread::Builder::new().name("event-loop".to_owned()).spawn(|| event_loop.run())?;
+    match thread.join() {
+        Ok(Ok((status, hands))) => {
+            if !hands.pool.stop() {
+                warn!("a handler still runs: it ends with the process");
+            }
+            Ok(status)
+        }
+        Ok(Err(error)) => {
+            error!("the event loop ended: error=\"{error}\"");
+            Ok(LOST)
+        }
+        // The panic's own line is in the log.
+        Err(_) => Ok(LOST),
+    }
 }
 
 /// Opens the data folder, begins the replica with what it holds, and starts the consensus thread.
@@ -235,10 +257,23 @@ fn end_consensus(consensus: Consensus, status: u8) {
         return;
     }
     let Consensus { commands, notices, thread, .. } = consensus;
-    let _ = commands.send(ConsensusCommand::Stop);
-    // It may be waiting for room to say something.
-    while !thread.is_finished() {
-        let _ = notices.recv_timeout(Duration::from_millis(50));
+    let deadline = std::time::Instant::now() + LAST_ENTRIES_WAIT;
+    let mut stop = Some(ConsensusCommand::Stop);
+    // It may be waiting for room to say something, so it is listened to until it has hung up.
+    loop {
+        if let Some(command) = stop.take()
+            && let Err(TrySendError::Full(command)) = commands.try_send(command)
+        {
+            stop = Some(command);
+        }
+        match notices.recv_timeout(Duration::from_millis(50)) {
+            Err(RecvTimeoutError::Disconnected) => break,
+            Ok(_) | Err(RecvTimeoutError::Timeout) if std::time::Instant::now() < deadline => {}
+            Ok(_) | Err(RecvTimeoutError::Timeout) => {
+                warn!("the log was not closed in time; what it holds is on disk");
+                return;
+            }
+        }
     }
     let _ = thread.join();
 }
@@ -330,10 +365,11 @@ pub fn host_name() -> String {
 /// What `--version` prints.
 pub fn version_text() -> String {
     format!(
-        "holdfastd {}\ncommit: {}\ntls: rustls with ring, 1.2 and 1.3\nengines: raft\nprotocols: net/rpc over msgpack, \
+        "holdfastd {}\ncommit: {}\nrustc: {}\ntls: rustls with ring, 1.2 and 1.3\nengines: raft\nprotocols: net/rpc over msgpack, \
          yamux 0, streaming; HTTP/1.1\nentry format: {}\nsnapshot format: {}\n",
         env!("CARGO_PKG_VERSION"),
         option_env!("HOLDFAST_COMMIT").unwrap_or("unknown"),
+        option_env!("HOLDFAST_RUSTC").unwrap_or("unknown"),
         crate::wire::entry::ENTRY_VERSION,
         crate::state::snapshot::SNAPSHOT_VERSION,
     )

@@ -1,7 +1,7 @@
 //! The loop's work beside sockets: each output that is not about bytes, and what other threads answer to it.
 
 use crate::base::time::Clock;
-use crate::server::port::{Input, Listener, Output};
+use crate::server::port::{Input, Output};
 
 use super::event_loop::{Alarm, EventLoop};
 use super::logging;
@@ -31,7 +31,8 @@ impl<M: Machine> EventLoop<M> {
                     logs.monitor(level);
                 }
             }
-            Output::StopAccepting => self.stop_accepting(),
+            // Closing the sockets is dropping them; the machine has its line about it (R1.4).
+            Output::StopAccepting => self.doors.clear(),
             Output::Status(text) => {
                 self.hands.notifier.status(&text);
                 self.notify_waiting();
@@ -63,14 +64,6 @@ impl<M: Machine> EventLoop<M> {
         if let Err(error) = keyring.fetch(key_id, &self.hands.post) {
             log::error!("no signing key: error=\"{error}\"");
         }
-    }
-
-    fn stop_accepting(&mut self) {
-        // R1.4: the listeners close first, with one line.
-        if self.doors.iter().any(|door| door.listener == Listener::Rpc) {
-            log::info!("closing server RPC connection");
-        }
-        self.doors.clear();
     }
 
     fn become_ready(&mut self) {

@@ -68,7 +68,9 @@ impl Proposals {
             self.count -= count;
         }
         let mut late = Vec::new();
-        while let Some((_, proposals)) = self.waiting.pop_front_if(|(deadline, _)| *deadline <= now) {
+        // They wait in the order of their deadlines.
+        let due = self.waiting.partition_point(|(deadline, _)| *deadline <= now);
+        for (_, proposals) in self.waiting.drain(..due) {
             self.count -= proposals.len();
             late.extend(proposals.iter().map(|proposal| proposal.id));
         }

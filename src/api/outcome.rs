@@ -68,12 +68,14 @@ pub enum Effect {
 }
 
 /// A wait for a change.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Park {
     /// Wake on any of these.
     pub keys: Vec<WatchKey>,
     /// How long the caller will wait; zero or less for the default. Not clamped, no jitter.
     pub max_query_time: Duration,
+    /// What is to happen at once, when the caller is seen for the first time.
+    pub effects: Vec<Effect>,
 }
 
 /// How to go on after a write. Holds what the reply needs of the request, not the request.

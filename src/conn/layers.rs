@@ -271,6 +271,17 @@ impl Conn {
         self.end();
     }
 
+    /// Bytes that came and wait to be understood or answered.
+    #[cfg(test)]
+    pub(super) fn held_bytes(&self) -> usize {
+        match &self.layer {
+            Layer::Waiting { held, .. } => held.len(),
+            Layer::Single(single) => single.held_bytes(),
+            Layer::Streams(streams) => streams.held_bytes(),
+            _ => 0,
+        }
+    }
+
     /// The connection is over, once what waits is sent.
     pub(super) fn end(&mut self) {
         if matches!(self.layer, Layer::Over) {

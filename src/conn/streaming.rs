@@ -19,7 +19,7 @@ use super::stream::Context;
 use super::stream::Fate;
 
 /// Bytes of a header or of an ack.
-const MAX_HEADER_BYTES: usize = 64 * 1024;
+pub(super) const MAX_HEADER_BYTES: usize = 64 * 1024;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {

@@ -216,6 +216,15 @@ impl Streams {
         self.mux.streams()
     }
 
+    /// Bytes of unfinished requests; the tally is what the streams hold.
+    #[cfg(test)]
+    pub(super) fn held_bytes(&self) -> usize {
+        let held: usize = self.streams.values().map(|stream| stream.held().0).sum();
+        assert_eq!(held, self.tally.partial_bytes);
+        assert_eq!(self.streams.values().map(|stream| stream.held().1).sum::<usize>(), self.tally.unsent_bytes);
+        held
+    }
+
     /// Frames to be sent.
     pub(super) fn take_output(&mut self, out: &mut Vec<u8>) {
         if self.mux.has_output() {

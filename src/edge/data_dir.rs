@@ -19,10 +19,8 @@ use crate::edge::log_store::{RaftEngineLog, make_folder};
 use crate::edge::snapshots::{self, SnapshotFiles};
 use crate::state::State;
 
-/// An open data directory. The lock is let go when this is dropped, or when the process ends.
+/// An open data directory.
 pub struct DataDir {
-    /// Keeps other processes out.
-    pub lock: DataDirLock,
     /// The log, ready for more.
     pub log: RaftEngineLog,
     /// Where snapshots are written.
@@ -31,6 +29,8 @@ pub struct DataDir {
     pub recovered: Recovered,
     /// What was wrong and could be helped; for the operator.
     pub warnings: Vec<String>,
+    /// Keeps other processes out: to be dropped after the log, or to end with the process.
+    pub lock: DataDirLock,
 }
 
 impl DataDir {
@@ -47,7 +47,7 @@ impl DataDir {
         let mut log = RaftEngineLog::open(path)?;
         let mut warnings = Vec::new();
         let recovered = recover(&snapshots, &mut log, &mut warnings)?;
-        Ok(DataDir { lock, log, snapshots, recovered, warnings })
+        Ok(DataDir { log, snapshots, recovered, warnings, lock })
     }
 }
 

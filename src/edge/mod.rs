@@ -7,6 +7,7 @@ pub mod certificates;
 pub mod clock;
 mod connections;
 pub mod consensus_thread;
+pub mod daemon;
 pub mod data_dir;
 pub mod doors;
 pub mod entropy;
@@ -31,3 +32,9 @@ mod socket;
 pub mod systemd;
 pub mod tls_files;
 mod traffic;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod double;
+#[cfg(test)]
+mod loop_tests;

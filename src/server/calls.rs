@@ -295,6 +295,7 @@ impl Server {
             return self.run_call(now, id);
         }
         let query = active.query.clone();
+        self.effects_for(now, id, park.effects);
         let Some(place) = self.parked.park(id, query, &park.keys, seen) else { return self.run_call(now, id) };
         if let Some(call) = self.calls.get_mut(id.0) {
             call.phase = Phase::Parked { place, deadline };
@@ -542,13 +543,16 @@ impl Server {
     }
 
     fn answer(&mut self, now: Instant, id: CallId, reply: Reply) {
-        if let Some(call) = self.calls.get(id.0) {
-            let (Origin::Rpc { conn, .. } | Origin::Http { conn, .. }) = call.origin;
-            for effect in reply.effects {
-                self.on_effect(now, conn, effect);
-            }
-        }
+        self.effects_for(now, id, reply.effects);
         self.send_answer(now, id, "", &reply.result);
+    }
+
+    fn effects_for(&mut self, now: Instant, id: CallId, effects: Vec<Effect>) {
+        let Some(call) = self.calls.get(id.0) else { return };
+        let (Origin::Rpc { conn, .. } | Origin::Http { conn, .. }) = call.origin;
+        for effect in effects {
+            self.on_effect(now, conn, effect);
+        }
     }
 
     /// `method` is for calls that were parked and do not know their method any more.

@@ -418,6 +418,7 @@ impl Server {
                 self.closing.remove(&id);
             }
         }
+        self.end_when_drained(now);
     }
 }
 

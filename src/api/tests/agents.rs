@@ -239,7 +239,7 @@ fn client_allocs_prove_and_wait() {
         assert_eq!(world.effects, [prove(), bind()]);
         let came = world.call("Node.GetClientAllocs", &ask(secret, token, 1));
         let keys = vec![crate::state::watch::WatchKey::node_allocs(NODE)];
-        assert_eq!(came, Came::Park(Park { keys, max_query_time: Duration::ZERO }));
+        assert_eq!(came, Came::Park(Park { keys, max_query_time: Duration::ZERO, effects: vec![prove(), bind()] }));
         world.last_run = true; // R1.89
         assert_eq!(
             world.call("Node.GetClientAllocs", &ask(secret, token, 1)).body::<NodeClientAllocsResponse>().meta.index,

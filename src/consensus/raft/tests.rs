@@ -8,6 +8,7 @@ mod recovery;
 use super::*;
 use crate::consensus::LogEntry;
 use crate::state::ApplyResult;
+use crate::wire::entry::Command;
 
 /// Settings small enough for tests.
 pub(super) fn limits() -> Limits {

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::base::id::ReplicaId;
+use crate::base::id::{ReplicaId, Term};
 
 fn entry(index: u64, term: u64) -> LogEntry {
     let data = format!("entry {index} of term {term}").into_bytes();

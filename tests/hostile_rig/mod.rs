@@ -5,7 +5,7 @@
 //! requests`.
 
 #![allow(dead_code, reason = "each test program uses a part of it")]
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, unreachable_pub, missing_docs)]
 
 pub mod daemon;
 pub mod kit;

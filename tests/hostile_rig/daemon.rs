@@ -167,9 +167,12 @@ impl Daemon {
         let _ = self.child.wait();
     }
 
-    /// SIGTERM; how it ended.
+    /// SIGTERM, to the daemon itself when it runs under another program; how that ended.
     pub fn terminate(&mut self) -> ExitStatus {
-        let pid = rustix::process::Pid::from_child(&self.child);
+        let started = self.child.id();
+        let below = fs::read_to_string(format!("/proc/{started}/task/{started}/children")).unwrap_or_default();
+        let pid = below.split_whitespace().next().map_or(started, |pid| pid.parse().unwrap());
+        let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
         let mut ended = None;
         wait_until("the end after SIGTERM", || {

@@ -132,3 +132,8 @@ pub type Listed = NodeListResponse;
 pub type One = SingleNodeResponse;
 pub type Stub = NodeStub;
 pub type Stats = RaftStats;
+
+/// Arguments of Node.List.
+pub fn list_all() -> NodeListRequest {
+    NodeListRequest { query: options(), ..NodeListRequest::default() }
+}

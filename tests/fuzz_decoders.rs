@@ -301,10 +301,8 @@ fn entries_of_the_log() {
 
 #[test]
 fn snapshots() {
-    let samples: Vec<Vec<u8>> = [State::new(), state_with_nodes()]
-        .iter()
-        .map(|state| snapshot::write(state).flatten().collect())
-        .collect();
+    let samples: Vec<Vec<u8>> =
+        [State::new(), state_with_nodes()].iter().map(|state| snapshot::write(state).flatten().collect()).collect();
     fuzz("snapshots", &samples, |input| {
         if let Ok(state) = snapshot::read(input) {
             // Only a whole one is taken.

@@ -63,7 +63,16 @@ impl Setup {
         words.push(env!("CARGO_BIN_EXE_holdfastd").to_owned());
         let mut child = Command::new(&words[0])
             .args(&words[1..])
-            .args(["-c", file.to_str().unwrap(), "--rpc", "127.0.0.1:0", "--http", "127.0.0.1:0", "--log", &self.filter])
+            .args([
+                "-c",
+                file.to_str().unwrap(),
+                "--rpc",
+                "127.0.0.1:0",
+                "--http",
+                "127.0.0.1:0",
+                "--log",
+                &self.filter,
+            ])
             .env_remove("NOTIFY_SOCKET")
             .env_remove("RUST_LOG")
             .stdin(Stdio::null())
@@ -182,7 +191,10 @@ impl Daemon {
     /// A line of `/proc/PID/status`, in KiB.
     fn status_kib(&self, name: &str) -> u64 {
         let text = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap_or_default();
-        let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("it is gone: {}", self.log_text()));
+        let line = text
+            .lines()
+            .find(|line| line.starts_with(name))
+            .unwrap_or_else(|| panic!("it is gone: {}", self.log_text()));
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 
@@ -214,7 +226,9 @@ impl Daemon {
     pub fn metrics(&self) -> String {
         let mut stream = TcpStream::connect(self.http).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.write_all(b"GET /v1/metrics?format=prometheus HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        stream
+            .write_all(b"GET /v1/metrics?format=prometheus HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            .unwrap();
         let mut page = String::new();
         stream.read_to_string(&mut page).unwrap();
         assert!(page.starts_with("HTTP/1.1 200"), "{page}");

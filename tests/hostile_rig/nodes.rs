@@ -50,11 +50,7 @@ pub fn register(number: u64, mark: u64, ballast_bytes: usize) -> NodeRegisterReq
     e.str("ballast");
     e.bytes(&vec![b'x'; ballast_bytes]);
     let raw = Raw(e.out.into());
-    NodeRegisterRequest {
-        node: NodeArgument { head: None, raw },
-        write: write(),
-        ..NodeRegisterRequest::default()
-    }
+    NodeRegisterRequest { node: NodeArgument { head: None, raw }, write: write(), ..NodeRegisterRequest::default() }
 }
 
 /// Arguments of Node.UpdateStatus.

@@ -137,7 +137,9 @@ impl<'a> Replay<'a> {
         let mut heard = wanted.clone();
         for (number, turn) in self.session.turns.iter().enumerate() {
             match turn {
-                Turn::Client(bytes) if heard.ended => panic!("{}: closed before turn {number}: {bytes:?}", self.place()),
+                Turn::Client(bytes) if heard.ended => {
+                    panic!("{}: closed before turn {number}: {bytes:?}", self.place())
+                }
                 Turn::Client(bytes) if self.cut == Cut::Bytes => peer.drip(bytes),
                 Turn::Client(bytes) => drop(peer.try_write(bytes)),
                 Turn::Server(bytes) => {

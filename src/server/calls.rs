@@ -608,6 +608,7 @@ impl Server {
     fn on_effect(&mut self, now: Instant, conn: ConnId, effect: Effect) {
         match effect {
             Effect::ProveNode(node_id) => self.prove_node(conn, node_id),
+            Effect::TokenIsGoodUntil(mark, until) => self.note_good_token(conn, (mark, until)),
             Effect::BindNode(node_id) => self.bind_node(conn, &node_id),
             Effect::ResetHeartbeat(node_id) => {
                 if self.leader.view().is_self {

@@ -125,7 +125,7 @@ impl Server {
             Listener::Rpc => Conn::accept_rpc(now, self.conn_limits.clone(), &self.settings.rpc_security),
             Listener::Http => Conn::accept_http(now, self.conn_limits.clone(), &self.settings.http_security),
         };
-        let caller = Arc::new(Caller { peer, tls_names: None, proven_node: None });
+        let caller = Arc::new(Caller { peer, tls_names: None, proven_node: None, good_token: None });
         let link = Link {
             id,
             listener,
@@ -353,6 +353,12 @@ impl Server {
             && link.caller.proven_node.as_ref() != Some(&node_id)
         {
             link.caller = Arc::new(Caller { proven_node: Some(node_id), ..(*link.caller).clone() });
+        }
+    }
+
+    pub(super) fn note_good_token(&mut self, id: ConnId, good_token: (u64, i64)) {
+        if let Some(link) = self.link(id) {
+            link.caller = Arc::new(Caller { good_token: Some(good_token), ..(*link.caller).clone() });
         }
     }
 

@@ -71,7 +71,7 @@ pub fn conn_limits() -> Limits {
 }
 
 pub fn caller() -> Caller {
-    Caller { peer: "192.0.2.7:4000".parse().unwrap(), tls_names: None, proven_node: None }
+    Caller { peer: "192.0.2.7:4000".parse().unwrap(), tls_names: None, proven_node: None, good_token: None }
 }
 
 pub fn state_with_nodes() -> State {

@@ -74,6 +74,9 @@ pub enum Command {
     /// Show the machines of the fleet
     #[command(subcommand)]
     Node(NodeCommand),
+    /// Look into one server
+    #[command(subcommand)]
+    Operator(OperatorCommand),
     /// Load a server and measure it
     #[command(subcommand)]
     Bench(BenchCommand),
@@ -94,6 +97,13 @@ pub enum NodeCommand {
         #[arg(value_name = "ID")]
         id: String,
     },
+}
+
+/// What to look at in a server.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub enum OperatorCommand {
+    /// List its connections: peer, protocol, TLS, certificate, node
+    Connections,
 }
 
 /// What to load a server with.

@@ -142,6 +142,7 @@ mod tests {
             seed: 0,
             signer: None,
             node_conn_established: None,
+            connections: None,
         }
     }
 

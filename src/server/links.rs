@@ -13,6 +13,7 @@ use crate::base::slab::Key;
 use crate::base::time::Instant;
 use crate::conn::report::{Cause, Report};
 use crate::conn::{Conn, Event, Protocol};
+use crate::wire::body::operator::{ConnectionStub, ConnectionsResponse};
 use crate::wire::first_byte::FirstByte;
 
 use super::Server;
@@ -76,6 +77,9 @@ impl Closing {
         }
     }
 }
+
+/// Connections in one list of them.
+const LISTED_LINKS_MAX: usize = 10_000;
 
 /// The answer to a connection over the limit of its address (http notes, section 1.2).
 const TOO_MANY_TEXT: &str = "Your IP is issuing too many concurrent connections, please rate limit your calls";
@@ -395,6 +399,21 @@ impl Server {
                 self.with_conn(now, id, |now, c| c.drain(now));
             }
         }
+    }
+
+    /// Who is connected (R1.3).
+    pub(super) fn list_links(&self) -> ConnectionsResponse {
+        let open = self.links.iter().flatten();
+        let connections = open.take(LISTED_LINKS_MAX).map(|link| ConnectionStub {
+            peer: link.peer.to_string(),
+            protocol: protocol_name(link.conn.protocol()).to_owned(),
+            tls: link.conn.is_tls(),
+            certificate_names: link.caller.tls_names.as_deref().unwrap_or_default().to_vec(),
+            node_id: link.node.as_deref().unwrap_or_default().to_owned(),
+            streams: link.conn.streams() as u64,
+            calls: link.busy.values().filter(|busy| matches!(busy, Busy::Call(_))).count() as u64,
+        });
+        ConnectionsResponse { connections: connections.collect(), total: self.open_links as u64 }
     }
 
     /// Gauges that are counted when they are asked for.

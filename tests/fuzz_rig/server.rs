@@ -116,6 +116,7 @@ pub fn ctx() -> Ctx {
         seed: 7,
         signer: None,
         node_conn_established: None,
+        connections: None,
     }
 }
 

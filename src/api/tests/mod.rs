@@ -95,6 +95,7 @@ impl World {
                 seed: 7,
                 signer: None,
                 node_conn_established: None,
+                connections: None,
             },
             caller: World::connection(),
             last_run: false,

@@ -106,3 +106,32 @@ fn check(source: &ConfigSource) -> u8 {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use clap::CommandFactory;
+    use std::collections::BTreeSet;
+
+    /// Options that a line of the manual's list names: `.It Fl c , Fl -config Ar file`.
+    fn options_of_the_manual() -> BTreeSet<String> {
+        let page = include_str!("../../man/holdfastd.8");
+        let list = page.split(".Sh OPTIONS").nth(1).unwrap().split(".Sh ").next().unwrap();
+        let items = list.lines().filter_map(|line| line.strip_prefix(".It "));
+        let words = items.flat_map(|item| item.split("Fl ").skip(1).map(|rest| rest.split(' ').next().unwrap()));
+        words.map(|word| format!("-{word}")).collect()
+    }
+
+    #[test]
+    fn the_manual_has_the_options_of_the_program() {
+        let mut command = Args::command();
+        command.build();
+        let mut options = BTreeSet::new();
+        for argument in command.get_arguments() {
+            options.extend(argument.get_short().map(|short| format!("-{short}")));
+            options.extend(argument.get_long().map(|long| format!("--{long}")));
+        }
+        assert_eq!(options_of_the_manual(), options);
+    }
+}

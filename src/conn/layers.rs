@@ -54,7 +54,7 @@ impl Conn {
         (!self.limits.handshake_timeout.is_zero()).then(|| now + self.limits.handshake_timeout)
     }
 
-    pub(super) fn from_socket(&mut self, now: Instant, bytes: &[u8]) {
+    pub(super) fn take_bytes(&mut self, now: Instant, bytes: &[u8]) {
         if self.peer_finished || matches!(self.layer, Layer::Over) {
             return;
         }

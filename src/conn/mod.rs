@@ -255,7 +255,7 @@ impl Conn {
 
     /// Takes bytes from the socket, all of them.
     pub fn handle_bytes(&mut self, now: Instant, bytes: &[u8]) {
-        self.from_socket(now, bytes);
+        self.take_bytes(now, bytes);
         self.settle(now);
     }
 
@@ -408,12 +408,10 @@ impl Conn {
     /// Ends a stream at once. No further event comes of it.
     pub fn reset(&mut self, now: Instant, stream: StreamId) {
         let (mut world, layer) = self.parts(now);
+        world.events.retain(|event| event.stream() != Some(stream));
         match layer {
             Layer::Single(_) | Layer::Http(_) if stream == STREAM => return self.close(now),
-            Layer::Streams(streams) => {
-                streams.reset(&mut world, stream);
-                world.events.retain(|event| event.stream() != Some(stream));
-            }
+            Layer::Streams(streams) => streams.reset(&mut world, stream),
             _ => return,
         }
         self.settle(now);

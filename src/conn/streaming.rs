@@ -28,7 +28,7 @@ enum Stage {
     /// The owner has the header and owes the ack.
     Acking,
     Argument,
-    /// Of our call: the ack is awaited.
+    /// Of our call: the peer owes the ack.
     Opening,
     Open,
 }

@@ -31,8 +31,7 @@ impl<M: Machine> EventLoop<M> {
                     logs.monitor(level);
                 }
             }
-            // Closing the sockets is dropping them; the machine has its line about it (R1.4).
-            Output::StopAccepting => self.doors.clear(),
+            Output::StopAccepting => self.close_doors(),
             Output::Status(text) => {
                 self.hands.notifier.status(&text);
                 self.notify_waiting();
@@ -63,6 +62,16 @@ impl<M: Machine> EventLoop<M> {
         let Some(keyring) = &self.hands.keyring else { return };
         if let Err(error) = keyring.fetch(key_id, &self.hands.post) {
             log::error!("no signing key: error=\"{error}\"");
+        }
+    }
+
+    /// Closing the sockets is dropping them; the machine has its line about it (R1.4).
+    fn close_doors(&mut self) {
+        for mut door in self.doors.drain(..) {
+            // One that the service manager opened stays open with it, and would go on to wake us.
+            if let Err(error) = self.poll.registry().deregister(&mut door.socket) {
+                log::debug!("listener is watched no more: error=\"{error}\"");
+            }
         }
     }
 

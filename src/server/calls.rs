@@ -33,6 +33,9 @@ const NODE_CALL_TIMEOUT: Duration = Duration::from_secs(300);
 /// Answers given out in one step of a wake-up, so that other connections are served in between.
 const ANSWERS_A_STEP: usize = 256;
 
+/// With so few nodes a list is read faster than it is handed to another thread.
+const SMALL_STATE_NODES: usize = 64;
+
 /// Groups of parked queries run in one step of a wake-up, for the same reason.
 const RUNS_A_STEP: usize = 64;
 
@@ -203,16 +206,30 @@ impl Server {
         let Some(active) = self.active(id) else { return };
         active.step = Step::Running { seen };
         let (query, last_run) = (active.query.clone(), active.last_run);
+        let heavy = self.is_heavy(&query);
+        // An equal query waits: its last run found nothing newer, and nothing was touched since. A run of this one
+        // would find the same.
+        if heavy && !last_run && self.parked.has_idle(&query) {
+            let Some(active) = self.active(id) else { return };
+            let asked = u64::try_from(active.fields.max_query_time).unwrap_or(0);
+            let keys = Vec::new();
+            let park = Park { keys, max_query_time: Duration::from_nanos(asked), effects: Vec::new() };
+            return self.park(now, id, park);
+        }
         if matches!(query.method.access, Access::Read | Access::AnyServer) && !last_run {
             self.metrics.count(Id::RpcQuery);
         }
-        match query.method.weight {
-            Weight::Light => {
-                let outcome = self.run_light(&query, last_run);
-                self.on_outcome(now, id, outcome);
-            }
-            Weight::Heavy => self.run_heavy(id, query, last_run),
+        if heavy {
+            self.run_heavy(id, query, last_run);
+        } else {
+            let outcome = self.run_light(&query, last_run);
+            self.on_outcome(now, id, outcome);
         }
+    }
+
+    /// Whether a run of the query belongs on the pool: it may read much, and there is much.
+    fn is_heavy(&self, query: &Query) -> bool {
+        query.method.weight == Weight::Heavy && self.root.load().node_count() > SMALL_STATE_NODES
     }
 
     fn run_light(&mut self, query: &Query, last_run: bool) -> Outcome {
@@ -338,17 +355,14 @@ impl Server {
         let Some(query) = self.parked.query(group).cloned() else { return };
         self.metrics.count(Id::RpcQuery);
         let seen = self.notified_index;
-        match query.method.weight {
-            Weight::Light => {
-                let outcome = self.run_light(&query, false);
-                self.on_group_outcome(now, group, seen, outcome);
-            }
-            Weight::Heavy => {
-                self.next_group_job -= 1;
-                let id = CallId(self.next_group_job);
-                self.group_jobs.insert(id, (group, seen));
-                self.run_heavy(id, query, false);
-            }
+        if self.is_heavy(&query) {
+            self.next_group_job -= 1;
+            let id = CallId(self.next_group_job);
+            self.group_jobs.insert(id, (group, seen));
+            self.run_heavy(id, query, false);
+        } else {
+            let outcome = self.run_light(&query, false);
+            self.on_group_outcome(now, group, seen, outcome);
         }
     }
 

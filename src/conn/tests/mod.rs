@@ -135,11 +135,13 @@ impl Rig {
     }
 
     pub(super) fn fields(&self) -> Vec<&str> {
-        let fields = |event| match event {
-            &Event::Report(ref report) => Some(report.fields.as_str()),
-            _ => None,
-        };
-        self.events.iter().filter_map(fields).collect()
+        let mut fields = Vec::new();
+        for event in &self.events {
+            if let Event::Report(report) = event {
+                fields.push(report.fields.as_str());
+            }
+        }
+        fields
     }
 
     pub(super) fn calls(&self) -> Vec<RpcCall> {

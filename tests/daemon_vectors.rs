@@ -174,7 +174,7 @@ const MEMBERS: &[&str] = &[
 
 fn play_quick(daemon: &Daemon, name: &str, cut: Cut) {
     let session = Recorded::load(name);
-    let unknown_byte = || drop(Peer::dial(daemon.rpc).try_write(&[0x63]));
+    let unknown_byte = |_: usize| drop(Peer::dial(daemon.rpc).try_write(&[0x63]));
     let mut replay = Replay::new(&session, cut);
     replay.texts = TEXTS;
     let violation = name.starts_with("viol_dup_syn") || name.starts_with("viol_yamux");
@@ -253,7 +253,7 @@ fn play_with_node(name: &str, cut: Cut) {
         }
         "blocking_node_list" => {
             register(&daemon);
-            Replay { meanwhile: &|| touch(&daemon), ..replay }.play(daemon.rpc);
+            Replay { meanwhile: &|_| touch(&daemon), ..replay }.play(daemon.rpc);
         }
         "mode_multiplex_v2_mixed" => {
             register(&daemon);

@@ -76,7 +76,7 @@ enum Layer {
 impl fmt::Debug for Stream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let items: Vec<String> =
-            self.items.iter().map(|item| format!("{item:?}").chars().take(400).collect()).collect();
+            self.items.iter().map(|item| format!("{item:?}").chars().take(160).collect()).collect();
         let torn = self.bytes.len() - self.understood;
         write!(f, "acked={} torn={torn} {}", self.acked, items.join(" "))
     }

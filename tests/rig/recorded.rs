@@ -60,6 +60,13 @@ impl Recorded {
 }
 
 impl Recorded {
+    /// The messages of a stream, decoded.
+    pub fn messages(&self, stream: u32) -> Vec<Value> {
+        let streams = self.vector["streams"].as_array().unwrap();
+        let found = streams.iter().find(|found| found["stream"] == stream).unwrap();
+        found["messages"].as_array().unwrap().iter().map(|message| message["decoded"].clone()).collect()
+    }
+
     /// Keeps only so many of the server's messages, on a connection without yamux.
     pub fn first_messages(&self, count: usize) -> Recorded {
         let mut kept = self.clone();
@@ -98,8 +105,8 @@ pub enum Cut {
 pub struct Replay<'a> {
     pub session: &'a Recorded,
     pub cut: Cut,
-    /// Done again and again while an answer is waited for.
-    pub meanwhile: &'a dyn Fn(),
+    /// Done again and again while an answer is waited for; is told the number of its turn.
+    pub meanwhile: &'a dyn Fn(usize),
     /// Keys whose values are the server's own, beside those that always are.
     pub own: &'a [&'a str],
     /// Texts of errors that differ on purpose: recorded, expected.
@@ -115,7 +122,7 @@ pub struct Replay<'a> {
 impl<'a> Replay<'a> {
     pub fn new(session: &'a Recorded, cut: Cut) -> Replay<'a> {
         let older = session.name.ends_with("__v112") || session.name.ends_with("_v112");
-        Replay { session, cut, meanwhile: &|| {}, own: &[], texts: &[], older, more: false, deaf_to_events: false }
+        Replay { session, cut, meanwhile: &|_| {}, own: &[], texts: &[], older, more: false, deaf_to_events: false }
     }
 
     /// Plays the session; panics at the first difference.
@@ -172,7 +179,7 @@ impl<'a> Replay<'a> {
                 Read1::Nothing => {
                     let late = Instant::now() >= deadline;
                     assert!(!late, "{}, turn {turn}: not said\nheard  {heard:?}\nwanted {wanted:?}", self.place());
-                    (self.meanwhile)();
+                    (self.meanwhile)(turn);
                 }
             }
         }

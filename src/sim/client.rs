@@ -157,7 +157,7 @@ impl Client {
             self.hang_up(ground);
             return self.act_after(ground, lane, Duration::from_millis(100));
         };
-        let life = ground.history.lives.len().saturating_sub(1);
+        let life = ground.history.current_life();
         let subscription = ground.history.subscriptions.len();
         ground.history.subscriptions.push(Subscription {
             client: self.number,
@@ -167,6 +167,7 @@ impl Client {
             begun: None,
             documents: Vec::new(),
             ended: None,
+            whole: false,
         });
         if let Some(lane) = self.lanes.get_mut(lane) {
             lane.busy = Some(Busy::Events { subscription, stream, acked: false });
@@ -211,7 +212,10 @@ impl Client {
         }
         match ground.read(link, Side::Client) {
             Got::Nothing => {}
-            Got::Eof => self.hang_up(ground),
+            Got::Eof => {
+                ground.close(link, Side::Client);
+                self.lost(ground);
+            }
             Got::Bytes(bytes) => {
                 ground.trace.step("client read", &[self.number as u64]);
                 let now = ground.now;
@@ -494,8 +498,16 @@ impl Client {
 
     /// Closes the connection in order.
     pub fn hang_up(&mut self, ground: &mut Ground) {
-        if let Some(connection) = &self.connection {
-            ground.close(connection.link, Side::Client);
+        if let Some(link) = self.connection.as_ref().map(|connection| connection.link) {
+            let whole = ground.network.link(link).is_some_and(|link| !link.silent);
+            for lane in &self.lanes {
+                if let Some(Busy::Events { subscription, .. }) = &lane.busy
+                    && let Some(seen) = ground.history.subscriptions.get_mut(*subscription)
+                {
+                    seen.whole = whole;
+                }
+            }
+            ground.close(link, Side::Client);
         }
         self.lost(ground);
     }

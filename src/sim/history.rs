@@ -241,6 +241,8 @@ pub struct Subscription {
     pub documents: Vec<Document>,
     /// When it ended; `None` while it is open.
     pub ended: Option<Instant>,
+    /// The client ended it, on a wire that was whole until then.
+    pub whole: bool,
 }
 
 /// One process of the server.
@@ -279,11 +281,16 @@ pub const SERVER: usize = usize::MAX;
 impl History {
     /// Writes down that something is asked.
     pub fn ask(&mut self, client: usize, now: Instant, asked: Asked) -> OperationId {
-        let life = self.lives.len().saturating_sub(1);
+        let life = self.current_life();
         let outcome = Outcome::Pending;
         let returned = Instant::from_nanos(u64::MAX);
         self.operations.push(Operation { client, life, asked, invoked: now, returned, outcome });
         self.operations.len() - 1
+    }
+
+    /// The process that what is asked now can reach: the one that runs, or else the next.
+    pub fn current_life(&self) -> usize {
+        self.lives.iter().filter(|life| life.ended.is_some()).count()
     }
 
     /// Writes down how it ended. The first end counts.

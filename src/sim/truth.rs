@@ -1,12 +1,13 @@
 //! The log as it was written, kept apart from the disk and never compacted: what a replay of it gives is what the
 //! server must hold.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::base::id::Index;
 use crate::consensus::{LogEntry, Recovered};
 use crate::state::State;
 use crate::state::events::Event;
+use crate::state::node::NodeStatus;
 use crate::state::{Applied, ApplyResult};
 use crate::wire::entry::{Command, Entry};
 
@@ -31,6 +32,8 @@ pub struct Step {
     pub touched_nodes: bool,
     /// Nodes that came, went, or have a new index.
     pub touched: Vec<String>,
+    /// Those of them that are there and not down.
+    pub alive: Vec<String>,
 }
 
 impl Truth {
@@ -94,12 +97,15 @@ impl Truth {
         for (index, entry) in &self.entries {
             let before = state.clone();
             let (command, applied) = apply(&mut state, entry);
-            let ids: std::collections::BTreeSet<&str> =
+            let ids: BTreeSet<&str> =
                 before.nodes_from("").chain(state.nodes_from("")).map(|node| &*node.id).collect();
             let modified = |state: &State, id: &str| state.node(id).map(|node| node.modify_index);
-            let touched =
+            let touched: Vec<String> =
                 ids.into_iter().filter(|id| modified(&before, id) != modified(&state, id)).map(str::to_owned).collect();
+            let is_alive = |id: &&String| state.node(id).is_some_and(|node| node.status != NodeStatus::Down);
+            let alive = touched.iter().filter(is_alive).cloned().collect();
             steps.push(Step {
+                alive,
                 index: *index,
                 command,
                 result: applied.result,

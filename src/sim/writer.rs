@@ -195,7 +195,7 @@ impl Process {
         }
         ground.disk.write(&written);
         ground.truth.write(&persist.entries);
-        let wait = ground.sync_time + ground.a_while(ground.sync_time * 20);
+        let wait = ground.sync_time + ground.a_while((ground.sync_time * 20).min(Duration::from_secs(1)));
         ground.after(wait, Event::Process(self.life, Inner::Synced));
         let early = ground.fault(Fault::AckBeforeSync, 50);
         self.writer.syncing = Some((persist.ticket, early));

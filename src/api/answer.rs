@@ -107,7 +107,7 @@ pub(super) fn blocking(
     let index = index.0.max(1);
     if query.min_query_index >= index && !request.last_run {
         let wait = Duration::from_nanos(u64::try_from(query.max_query_time).unwrap_or(0));
-        return Ok(Outcome::Park(Park { keys: keys(), max_query_time: wait }));
+        return Ok(Outcome::Park(Park { keys: keys(), max_query_time: wait, effects: Vec::new() }));
     }
     answer(query_meta(ctx, index))
 }

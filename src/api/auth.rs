@@ -61,7 +61,7 @@ pub(super) fn may_have_been(node_id: &str, token: &str, state: &State, ctx: &Ctx
     })
 }
 
-/// Whether the connection's certificate lets it call what only nodes and servers may (R1.21); true where names are
+/// Whether the connection's certificate lets it call what only nodes and servers may; true where names are
 /// not checked.
 pub(super) fn tls_name_allows(caller: &Caller, ctx: &Ctx) -> bool {
     if !ctx.server.verify_tls_names {

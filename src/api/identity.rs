@@ -178,6 +178,11 @@ impl<'a> Identity<'a> {
         left < whole / 3 || whole <= 0 || self.key(state, signer).is_none()
     }
 
+    /// From then on [`Identity::is_due`], seconds since the Unix epoch, as long as its key is known.
+    pub(super) fn due_at(&self) -> i64 {
+        self.claims.exp.saturating_sub(self.claims.exp.saturating_sub(self.claims.iat) / 3)
+    }
+
     fn key<'k>(&self, state: &'k State, signer: Option<&'k Signer>) -> Option<&'k [u8]> {
         if self.header.alg != "EdDSA" {
             return None;
@@ -191,7 +196,7 @@ impl<'a> Identity<'a> {
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
 /// Base64 with the URL alphabet, without padding (RFC 4648, section 5).
-fn base64url(bytes: &[u8]) -> String {
+pub(super) fn base64url(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for chunk in bytes.chunks(3) {
         let bits = chunk.iter().fold(0u32, |bits, b| bits << 8 | u32::from(*b)) << (8 * (3 - chunk.len()));
@@ -204,7 +209,7 @@ fn base64url(bytes: &[u8]) -> String {
 }
 
 /// The bytes of such a text; `None` for any other.
-fn from_base64url(text: &str) -> Option<Vec<u8>> {
+pub(super) fn from_base64url(text: &str) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(text.len() / 4 * 3 + 2);
     for chunk in text.as_bytes().chunks(4) {
         let mut bits = 0u32;

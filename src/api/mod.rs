@@ -19,6 +19,8 @@ pub mod outcome;
 mod registration;
 pub mod status;
 mod stream_error;
+#[cfg(test)]
+mod tests;
 pub mod to_node;
 mod version;
 
@@ -174,6 +176,8 @@ pub struct Caller {
     pub tls_names: Option<Arc<[String]>>,
     /// The node whose SecretID was shown on this connection.
     pub proven_node: Option<Arc<str>>,
+    /// A token shown on this connection that needs no other look until then: its mark, seconds since the Unix epoch.
+    pub good_token: Option<(u64, i64)>,
 }
 
 /// Another server of this region, as agents are told of it.

@@ -10,7 +10,7 @@ use crate::state::State;
 use crate::state::node::Node;
 use crate::state::watch::WatchKey;
 use crate::wire::body::node_call::{
-    NodeListRequest, NodeListResponse, NodeListStub, NodeSpecificRequest, NodeStubFields, SingleNodeResponse,
+    NodeItemFields, NodeListItem, NodeListRequest, NodeListResponse, NodeSpecificRequest, SingleNodeResponse,
 };
 use crate::wire::body::query::QueryOptions;
 use crate::wire::msgpack::{Decoder, Encoder, Raw};
@@ -58,7 +58,7 @@ pub(super) fn list(request: &Request<'_>, state: &State, ctx: &Ctx) -> Answer {
     blocking(request, ctx, &args.query, state.nodes_index(), keys, |mut meta| {
         let (nodes, next) = page(state, &args.query, filter.as_ref())?;
         meta.next_token = next;
-        Ok(body(&NodeListResponse { nodes: nodes.into_iter().map(|node| stub(node, &fields)).collect(), meta }))
+        Ok(body(&NodeListResponse { nodes: nodes.into_iter().map(|node| item(node, &fields)).collect(), meta }))
     })
 }
 
@@ -109,10 +109,10 @@ fn page_size(query: &QueryOptions) -> usize {
 }
 
 /// What a list shows of a node.
-fn stub(node: &Arc<Node>, fields: &NodeStubFields) -> NodeListStub {
+fn item(node: &Arc<Node>, fields: &NodeItemFields) -> NodeListItem {
     let as_it_came = |key| node.field(key).map_or_else(Raw::default, |value| Raw(value.into()));
     let resource = |key| if fields.resources { as_it_came(key) } else { Raw::default() };
-    NodeListStub {
+    NodeListItem {
         address: host(&node.http_addr),
         id: node.id.to_string(),
         attributes: fields.os.then(|| os_name(node).into_iter().map(|name| ("os.name".to_owned(), name)).collect()),

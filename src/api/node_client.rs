@@ -12,7 +12,7 @@ use crate::wire::entry::Command;
 
 use super::answer::{Answer, Failure, PERMISSION_DENIED, arguments, blocking, body, body_with};
 use super::auth::{Proof, prove, same_secret, tls_name_allows};
-use super::outcome::{Effect, Finish, Outcome};
+use super::outcome::{Effect, Finish, Outcome, Park};
 use super::{Ctx, Request};
 
 /// Node.GetClientAllocs: parked nearly always. Agents of the 1.1 line ask before they have registered, and are
@@ -28,13 +28,18 @@ pub(super) fn get_client_allocs(request: &Request<'_>, state: &State, ctx: &Ctx)
         check_reader(node, &args, request, state, ctx)?;
     }
     let keys = || vec![WatchKey::node_allocs(&args.node_id)];
-    blocking(request, ctx, &args.query, state.allocs_index(), keys, |meta| {
-        let mut effects = Vec::new();
-        if let Some(node) = node.filter(|_| !args.query.forwarded) {
-            effects.push(Effect::ProveNode(node.id.clone()));
-            effects.push(Effect::BindNode(node.id.clone()));
-        }
-        Ok(body_with(&NodeClientAllocsResponse { meta, ..NodeClientAllocsResponse::default() }, effects))
+    let mut effects = Vec::new();
+    if let Some(node) = node.filter(|_| !args.query.forwarded) {
+        effects.push(Effect::ProveNode(node.id.clone()));
+        effects.push(Effect::BindNode(node.id.clone()));
+    }
+    // An agent that comes back asks with the index it had: it has proven itself although it is made to wait.
+    let outcome = blocking(request, ctx, &args.query, state.allocs_index(), keys, |meta| {
+        Ok(body_with(&NodeClientAllocsResponse { meta, ..NodeClientAllocsResponse::default() }, effects.clone()))
+    })?;
+    Ok(match outcome {
+        Outcome::Park(park) => Outcome::Park(Park { effects, ..park }),
+        other => other,
     })
 }
 

@@ -57,6 +57,8 @@ impl Default for ReplyResult {
 pub enum Effect {
     /// The caller showed this node's SecretID (only when the request was not forwarded).
     ProveNode(Arc<str>),
+    /// The token of this mark needs no other look on this connection until then, seconds since the Unix epoch.
+    TokenIsGoodUntil(u64, i64),
     /// This connection leads to the node (only when the request was not forwarded).
     BindNode(Arc<str>),
     /// The node was heard: its timer is set to the TTL it was told ([`super::Ctx::heartbeat_ttl`]) plus grace.
@@ -68,12 +70,14 @@ pub enum Effect {
 }
 
 /// A wait for a change.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Park {
     /// Wake on any of these.
     pub keys: Vec<WatchKey>,
     /// How long the caller will wait; zero or less for the default. Not clamped, no jitter.
     pub max_query_time: Duration,
+    /// What is to happen at once, when the caller is seen for the first time.
+    pub effects: Vec<Effect>,
 }
 
 /// How to go on after a write. Holds what the reply needs of the request, not the request.

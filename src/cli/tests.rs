@@ -1,2 +1,239 @@
+//! `holdfast` as people call it, against a server made of threads: output, exit statuses, what goes where.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde_json::Value;
+
+use super::{Exit, run};
+use crate::client::body::{Happening, Member, Members, Node, NodeList, NodeSpecific, NodeStub, RaftStats, SingleNode};
+use crate::client::fake::{Act, reply, serve};
+use crate::wire::body::node::go_time;
+use crate::wire::body::query::{GenericRequest, QueryMeta};
+use crate::wire::msgpack::{Bytes, Msg, Raw};
+
+const IDS: [&str; 3] = [
+    "ebc06cfe-8ba6-088e-1a46-ea3a33814912",
+    "ebc1aaaa-0000-0000-0000-000000000001",
+    "f0000000-0000-0000-0000-000000000002",
+];
+
+fn holdfast(line: &[&str]) -> (Exit, String, String) {
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let words = std::iter::once("holdfast").chain(line.iter().copied());
+    let exit = run(words.map(Into::into), &mut out, &mut err);
+    (exit, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
+}
+
+fn stub(id: &str) -> NodeStub {
+    let status = if id.starts_with('f') { "down" } else { "ready" };
+    NodeStub { id: id.into(), name: "n".into(), status: status.into(), datacenter: "dc1".into(), ..NodeStub::default() }
+}
+
+/// A server as a Go peer behaves: prefixes of an odd number of digits are refused.
+fn fleet() -> String {
+    serve(None, |method, body| match method {
+        "Node.List" => {
+            let prefix = GenericRequest::from_bytes(body).unwrap().query.prefix;
+            if prefix.replace('-', "").len() % 2 == 1 {
+                return Act::Refuse("node lookup failed: index error: Input (without hyphens) must be even length");
+            }
+            let nodes = IDS.iter().filter(|id| id.starts_with(&prefix)).map(|id| stub(id)).collect();
+            reply(&NodeList { nodes, meta: QueryMeta::default() })
+        }
+        "Node.GetNode" => {
+            let id = NodeSpecific::from_bytes(body).unwrap().node_id;
+            let node = IDS.contains(&id.as_str()).then(|| node(&id));
+            let node = node.map_or_else(Raw::default, |node| Raw(node.to_bytes().into()));
+            reply(&SingleNode { node, meta: QueryMeta::default() })
+        }
+        "Status.Leader" => reply(&"127.0.0.1:24647".to_owned()),
+        "Status.Peers" => reply(&vec!["127.0.0.1:24647".to_owned()]),
+        "Status.Members" => reply(&members()),
+        "Status.RaftStats" => reply(&RaftStats { last_contact: "0".into(), last_term: 2, last_index: 31 }),
+        "Region.List" => reply(&vec!["global".to_owned(), "west".to_owned()]),
+        _ => Act::RefuseAndClose("rpc: can't find method X"),
+    })
+}
+
+fn node(id: &str) -> Node {
+    Node {
+        id: id.into(),
+        name: "golden".into(),
+        status: "ready".into(),
+        status_updated_at: 1_700_000_000,
+        attributes: BTreeMap::from([("os.name".into(), "debian\u{1b}[2J".into())]),
+        events: vec![Happening {
+            message: "Node registered".into(),
+            subsystem: "Cluster".into(),
+            timestamp: go_time(1_700_000_000_000_000_000),
+        }],
+        ..Node::default()
+    }
+}
+
+fn members() -> Members {
+    let tags = [("port", "24647"), ("region", "global"), ("dc", "dc1"), ("build", "2.0.5")];
+    Members {
+        server_name: "golden".into(),
+        server_region: "global".into(),
+        server_dc: "dc1".into(),
+        members: vec![Member {
+            name: "golden.global".into(),
+            addr: Bytes([vec![0; 10], vec![0xff, 0xff, 127, 0, 0, 1]].concat()),
+            port: 24648,
+            tags: tags.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
+            status: "alive".into(),
+        }],
+    }
+}
+
 #[test]
-fn none() {}
+fn status_shows_it_all() {
+    let (exit, out, err) = holdfast(&["status", "--address", &fleet()]);
+    assert_eq!((exit, err.as_str()), (Exit::Done, ""));
+    assert_eq!(
+        out,
+        "Server   golden (region global, datacenter dc1)\n\
+         Leader   127.0.0.1:24647\n\
+         Peers    127.0.0.1:24647\n\
+         Regions  global west\n\
+         Raft     term 2, index 31\n\
+         Nodes    3: 1 down, 2 ready\n\
+         \n\
+         Name           Address          Status  Leader  Region  Datacenter  Build\n\
+         golden.global  127.0.0.1:24647  alive   yes     global  dc1         2.0.5\n"
+    );
+}
+
+#[test]
+fn status_is_json_when_asked() {
+    let (exit, out, _) = holdfast(&["status", "--json", "--address", &fleet()]);
+    let value: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(exit, Exit::Done);
+    assert_eq!(value["leader"], "127.0.0.1:24647");
+    assert_eq!(value["members"][0]["leader"], true);
+    assert_eq!(value["nodes"]["ready"], 2);
+    assert_eq!(value["raft"]["last_index"], 31);
+}
+
+#[test]
+fn a_refused_part_leaves_the_rest_and_fails() {
+    let address = serve(None, |method, _| match method {
+        "Status.Members" | "Node.List" => Act::Refuse("Permission denied"),
+        "Region.List" => Act::RefuseAndClose("rpc: can't find service Region.List"),
+        "Status.Leader" => reply(&String::new()),
+        "Status.Peers" => reply(&Vec::<String>::new()),
+        _ => reply(&RaftStats::default()),
+    });
+    let (exit, out, _) = holdfast(&["status", "--address", &address]);
+    assert_eq!(exit, Exit::Failed);
+    for line in
+        ["Leader   none\n", "Nodes    refused: Permission denied\n", "Regions  refused: rpc: can't find service"]
+    {
+        assert!(out.contains(line), "{line} in {out}");
+    }
+    let (exit, out, _) = holdfast(&["status", "--json", "--address", &address]);
+    let value: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((exit, &value["nodes"]["refused"]), (Exit::Failed, &Value::from("Permission denied")));
+}
+
+#[test]
+fn lists_take_prefixes_of_any_length() {
+    let address = fleet();
+    for (prefix, expected) in [("", &IDS[..]), ("e", &IDS[..2]), ("EBC", &IDS[..2]), ("ebc06", &IDS[..1]), ("aa", &[])]
+    {
+        let (exit, out, err) = holdfast(&["node", "list", "--prefix", prefix, "--json", "--address", &address]);
+        assert_eq!((exit, err.as_str()), (Exit::Done, ""), "{prefix}");
+        let value: Vec<Value> = serde_json::from_str(&out).unwrap();
+        let ids: Vec<&str> = value.iter().map(|node| node["id"].as_str().unwrap()).collect();
+        assert_eq!(ids, expected, "{prefix}");
+    }
+    let (exit, out, _) = holdfast(&["node", "list", "--address", &address]);
+    assert_eq!(exit, Exit::Done);
+    assert_eq!(out.lines().count(), 4);
+    assert!(out.lines().nth(3).unwrap().starts_with("f0000000  n     -        dc1"), "{out}");
+    assert_eq!(holdfast(&["node", "list", "--prefix", "xyz", "--address", &address]).0, Exit::Usage);
+}
+
+#[test]
+fn a_node_is_found_by_its_beginning() {
+    let address = fleet();
+    for id in [IDS[0], "ebc0", "ebc06cfe-8"] {
+        let (exit, out, err) = holdfast(&["node", "status", id, "--address", &address]);
+        assert_eq!((exit, err.as_str()), (Exit::Done, ""), "{id}");
+        assert!(out.contains(IDS[0]) && out.contains("2023-11-14T22:13:20Z  Cluster  Node registered"), "{out}");
+        assert!(!out.contains('\u{1b}'), "{out}");
+    }
+    let (exit, out, err) = holdfast(&["node", "status", "ebc", "--address", &address]);
+    assert_eq!((exit, err.as_str()), (Exit::Failed, "holdfast: 2 nodes have ids that begin with \"ebc\"\n"));
+    assert!(out.contains("ebc06cfe") && out.contains("ebc1aaaa") && !out.contains("f0000000"), "{out}");
+    for missing in ["ab", "ebc06cfe-8ba6-088e-1a46-ea3a33814900"] {
+        assert_eq!(holdfast(&["node", "status", missing, "--address", &address]).0, Exit::Failed);
+    }
+}
+
+#[test]
+fn help_and_version_are_answers_and_wrong_usage_is_not() {
+    for line in [&["--help"][..], &["node", "--help"], &["bench", "park", "--help"], &["--version"], &["help"]] {
+        let (exit, out, err) = holdfast(line);
+        assert_eq!((exit, err.as_str()), (Exit::Done, ""), "{line:?}");
+        assert!(out.contains("holdfast") && !out.contains('\u{1b}'), "{line:?}");
+    }
+    for line in [&[][..], &["nod"], &["node", "status"], &["status", "--timeout", "soon"]] {
+        let (exit, out, err) = holdfast(line);
+        assert_eq!((exit, out.as_str()), (Exit::Usage, ""), "{line:?}");
+        assert!(!err.is_empty() && !err.contains('\u{1b}'), "{line:?}");
+    }
+    for line in [
+        &["status", "--cert-file", "a", "--ca-file", "b"][..],
+        &["status", "--tls-server-name", "a"],
+        &["status", "--ca-file", "/nonexistent/ca.pem"],
+        &["status", "--token-file", "/nonexistent/token"],
+    ] {
+        assert_eq!(holdfast(line).0, Exit::Usage, "{line:?}");
+    }
+}
+
+#[test]
+fn nobody_there_is_status_three() {
+    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let (exit, out, err) = holdfast(&["status", "--address", &address]);
+    assert_eq!((exit, out.as_str()), (Exit::Unreachable, ""));
+    assert!(err.starts_with(&format!("holdfast: cannot reach {address}: ")), "{err}");
+}
+
+#[test]
+fn region_and_token_travel_with_every_call() {
+    let right = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&right);
+    let address = serve(None, move |_, body| {
+        let query = GenericRequest::from_bytes(body).unwrap().query;
+        seen.store(query.region == "west" && query.auth_token == "secret" && query.allow_stale, Ordering::SeqCst);
+        reply(&NodeList::default())
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let token = folder.path().join("token");
+    std::fs::write(&token, "secret\n").unwrap();
+    let line = ["node", "list", "--region", "west", "--token-file", token.to_str().unwrap(), "--address", &address];
+    assert_eq!(holdfast(&line).0, Exit::Done);
+    assert!(right.load(Ordering::SeqCst));
+}
+
+#[test]
+fn a_closed_pipe_is_no_failure() {
+    struct Closed;
+    impl std::io::Write for Closed {
+        fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+            Err(std::io::ErrorKind::BrokenPipe.into())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut err = Vec::new();
+    let line = ["holdfast", "node", "list", "--address", &fleet()].map(Into::into);
+    assert_eq!(run(line, &mut Closed, &mut err), Exit::Done);
+    assert!(err.is_empty());
+}

@@ -1,10 +1,16 @@
 //! A server for tests: threads that answer plain calls with what a closure says. Ends when its listener is dropped.
 
+use std::fs;
 use std::io;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::sync::Arc;
 use std::thread;
+
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::wire::msgpack::{Encoder, Msg, Scan, Scanner};
 use crate::wire::rpc;
@@ -111,4 +117,38 @@ fn value(stream: &mut impl Read) -> io::Result<Vec<u8>> {
             return Ok(bytes);
         }
     }
+}
+
+/// A CA, and what it signed: `<name>.pem` and `<name>-key.pem` in a folder, `ca.pem` beside them.
+pub(crate) fn certificates(folder: &Path, names: &[&str]) {
+    let ca_key = KeyPair::generate().unwrap();
+    let mut ca = CertificateParams::new(Vec::<String>::new()).unwrap();
+    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let ca_certificate = ca.self_signed(&ca_key).unwrap();
+    fs::write(folder.join("ca.pem"), ca_certificate.pem()).unwrap();
+    let issuer = Issuer::new(ca, ca_key);
+    for name in names {
+        let key = KeyPair::generate().unwrap();
+        let certificate = CertificateParams::new(vec![(*name).to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
+        fs::write(folder.join(format!("{name}.pem")), certificate.pem()).unwrap();
+        fs::write(folder.join(format!("{name}-key.pem")), key.serialize_pem()).unwrap();
+    }
+}
+
+/// A server's side of TLS that demands a certificate of the same CA.
+pub(crate) fn server_tls(folder: &Path, name: &str) -> Arc<rustls::ServerConfig> {
+    let load = |file: String| CertificateDer::from_pem_file(folder.join(file)).unwrap();
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(load("ca.pem".to_owned())).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier =
+        rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build();
+    let key = PrivateKeyDer::from_pem_file(folder.join(format!("{name}-key.pem"))).unwrap();
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_client_cert_verifier(verifier.unwrap())
+        .with_single_cert(vec![load(format!("{name}.pem"))], key)
+        .unwrap();
+    Arc::new(config)
 }

@@ -7,9 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-
-use super::fake::{Act, reply, serve};
+use super::fake::{Act, certificates, reply, serve, server_tls};
 use super::*;
 use crate::wire::body::query::GenericRequest;
 use crate::wire::msgpack::Raw;
@@ -102,42 +100,6 @@ fn bytes_that_are_no_reply_are_named_so() {
         let address = serve(None, move |_, _| Act::Bytes(bytes.to_vec()));
         assert!(matches!(ping(&mut client(address)).unwrap_err(), Error::Malformed(_)), "{bytes:?}");
     }
-}
-
-/// A CA, and what it signed: `<name>.pem` and `<name>-key.pem` in a folder, `ca.pem` beside them.
-fn certificates(folder: &std::path::Path, names: &[&str]) {
-    let ca_key = KeyPair::generate().unwrap();
-    let mut ca = CertificateParams::new(Vec::<String>::new()).unwrap();
-    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let ca_certificate = ca.self_signed(&ca_key).unwrap();
-    fs::write(folder.join("ca.pem"), ca_certificate.pem()).unwrap();
-    let issuer = Issuer::new(ca, ca_key);
-    for name in names {
-        let key = KeyPair::generate().unwrap();
-        let certificate = CertificateParams::new(vec![(*name).to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
-        fs::write(folder.join(format!("{name}.pem")), certificate.pem()).unwrap();
-        fs::write(folder.join(format!("{name}-key.pem")), key.serialize_pem()).unwrap();
-    }
-}
-
-/// A server's side of TLS that demands a certificate of the same CA.
-fn server_tls(folder: &std::path::Path, name: &str) -> Arc<rustls::ServerConfig> {
-    use rustls_pki_types::pem::PemObject;
-    use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-    let load = |file: String| CertificateDer::from_pem_file(folder.join(file)).unwrap();
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(load("ca.pem".to_owned())).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let verifier =
-        rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build();
-    let key = PrivateKeyDer::from_pem_file(folder.join(format!("{name}-key.pem"))).unwrap();
-    let config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_client_cert_verifier(verifier.unwrap())
-        .with_single_cert(vec![load(format!("{name}.pem"))], key)
-        .unwrap();
-    Arc::new(config)
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use toml::de::{DeArray, DeFloat, DeInteger, DeValue};
 
 use super::keys::{Key, Kind, Later};
-use crate::base::time::{format_duration, parse_duration};
+use crate::base::time::parse_duration;
 
 /// Limits of connections in 1..=25 are refused: the limit for streaming connections is 20 lower and must leave room.
 const CONNS_TOO_FEW_MAX: i64 = 25;
@@ -37,19 +37,14 @@ pub(super) enum Checked {
 pub(super) fn check(key: &Key, value: &DeValue<'_>) -> Result<Checked, String> {
     match (key.kind, value) {
         (Kind::Size(..), DeValue::String(text)) => size(key.kind, text),
-        (Kind::Size(min, max), DeValue::Integer(number)) => {
-            let bytes = integer(number)?;
-            let bytes = u64::try_from(bytes).map_err(|_| size_bounds(min, max, &bytes.to_string()))?;
-            size_within(min, max, bytes, &bytes.to_string())
-        }
-        (Kind::Count(min, max), DeValue::Integer(number)) => {
+        (kind @ (Kind::Size(..) | Kind::Count(..)), DeValue::Integer(number)) => {
             let number = integer(number)?;
-            let within = u64::try_from(number).ok().filter(|number| (min..=max).contains(number));
-            within.map(Checked::Number).ok_or_else(|| format!("must be from {min} to {max}; found: {number}"))
+            let found = number.to_string();
+            within(kind, u64::try_from(number).map_err(|_| out_of_bounds(kind, &found))?, &found)
         }
         (Kind::Conns, DeValue::Integer(number)) => conns(key.name, integer(number)?),
-        (Kind::Rate(min, max), DeValue::Float(number)) => rate(min, max, float(number)?),
-        (Kind::Rate(min, max), DeValue::Integer(number)) => rate(min, max, integer(number)? as f64),
+        (Kind::Rate(..), DeValue::Float(number)) => rate(key.kind, float(number)?),
+        (Kind::Rate(..), DeValue::Integer(number)) => rate(key.kind, integer(number)? as f64),
         (Kind::Flag, DeValue::Boolean(flag)) => Ok(Checked::Flag(*flag)),
         (Kind::Addresses, DeValue::Array(list)) => addresses(list),
         (Kind::Size(..) | Kind::Count(..) | Kind::Conns | Kind::Rate(..) | Kind::Flag | Kind::Addresses, other) => {
@@ -88,7 +83,7 @@ pub(super) fn check_text(kind: Kind, text: &str) -> Result<Checked, String> {
             if (min..=max).contains(&span) {
                 return Ok(Checked::Span(span));
             }
-            Err(format!("must be from {} to {}; found: {text}", format_duration(min), format_duration(max)))
+            Err(out_of_bounds(kind, text))
         }
         Kind::Addresses | Kind::Flag | Kind::Count(..) | Kind::Conns | Kind::Size(..) | Kind::Rate(..) => {
             Err(wrong_type(kind, "string"))
@@ -131,11 +126,11 @@ fn float(number: &DeFloat<'_>) -> Result<f64, String> {
     number.as_str().parse().map_err(|_| format!("{} is not a number", number.as_str()))
 }
 
-fn rate(min: f64, max: f64, number: f64) -> Result<Checked, String> {
-    if (min..=max).contains(&number) {
-        return Ok(Checked::Rate(number));
+fn rate(kind: Kind, number: f64) -> Result<Checked, String> {
+    match kind {
+        Kind::Rate(min, max) if (min..=max).contains(&number) => Ok(Checked::Rate(number)),
+        _ => Err(out_of_bounds(kind, &number.to_string())),
     }
-    Err(format!("must be from {min} to {max}; found: {number}"))
 }
 
 /// R1.2: the words are those of the peer.
@@ -149,7 +144,6 @@ fn conns(name: &str, number: i64) -> Result<Checked, String> {
 }
 
 fn size(kind: Kind, text: &str) -> Result<Checked, String> {
-    let Kind::Size(min, max) = kind else { return Err(wrong_type(kind, "string")) };
     let wrong = |why: &str| format!("{text:?} is not a size: {why}, write for example \"64KiB\" or \"1MiB\"");
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
@@ -165,25 +159,20 @@ fn size(kind: Kind, text: &str) -> Result<Checked, String> {
         return Err(wrong("a number is missing"));
     }
     let bytes = number.parse().ok().and_then(|number: u64| number.checked_mul(scale));
-    size_within(min, max, bytes.ok_or_else(|| wrong("it is too large"))?, text)
+    within(kind, bytes.ok_or_else(|| wrong("it is too large"))?, text)
 }
 
-fn size_within(min: u64, max: u64, bytes: u64, found: &str) -> Result<Checked, String> {
-    if (min..=max).contains(&bytes) { Ok(Checked::Number(bytes)) } else { Err(size_bounds(min, max, found)) }
-}
-
-fn size_bounds(min: u64, max: u64, found: &str) -> String {
-    format!("must be from {} to {}; found: {found}", format_size(min), format_size(max))
-}
-
-/// The shortest text of a size that the parser reads back to the same number of bytes.
-fn format_size(bytes: u64) -> String {
-    for (shift, unit) in [(30, "GiB"), (20, "MiB"), (10, "KiB")] {
-        if bytes != 0 && bytes.trailing_zeros() >= shift {
-            return format!("{}{unit}", bytes >> shift);
-        }
+/// A count or a size within its bounds.
+fn within(kind: Kind, number: u64, found: &str) -> Result<Checked, String> {
+    match kind {
+        Kind::Count(min, max) | Kind::Size(min, max) if (min..=max).contains(&number) => Ok(Checked::Number(number)),
+        _ => Err(out_of_bounds(kind, found)),
     }
-    format!("{bytes}B")
+}
+
+/// What to say about a value outside of its bounds.
+fn out_of_bounds(kind: Kind, found: &str) -> String {
+    format!("must be from {}; found: {found}", kind.bounds().unwrap_or_default())
 }
 
 fn name(text: &str) -> Result<Checked, String> {

@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use crate::base::time::format_duration;
+
 /// One key.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Key {
@@ -66,6 +68,27 @@ impl Kind {
             Kind::Rate(..) => "number",
         }
     }
+
+    /// The bounds in words, `1 to 7`; `None` for types that have none.
+    pub fn bounds(self) -> Option<String> {
+        match self {
+            Kind::Count(min, max) => Some(format!("{min} to {max}")),
+            Kind::Size(min, max) => Some(format!("{} to {}", format_size(min), format_size(max))),
+            Kind::Span(min, max) => Some(format!("{} to {}", format_duration(min), format_duration(max))),
+            Kind::Rate(min, max) => Some(format!("{min} to {max}")),
+            _ => None,
+        }
+    }
+}
+
+/// The shortest text of a size that the parser reads back to the same number of bytes.
+fn format_size(bytes: u64) -> String {
+    for (shift, unit) in [(30, "GiB"), (20, "MiB"), (10, "KiB")] {
+        if bytes != 0 && bytes.trailing_zeros() >= shift {
+            return format!("{}{unit}", bytes >> shift);
+        }
+    }
+    format!("{bytes}B")
 }
 
 /// What holds for a key that is not set.

@@ -40,7 +40,7 @@ pub struct HttpRequest {
 pub struct HttpReply {
     /// The status.
     pub status: u16,
-    /// Beside Content-Length, Connection, Date and Vary, which are added.
+    /// Beside Content-Length, Connection and Vary, which are added; a Date is the owner's, who has a clock.
     pub headers: Vec<(&'static str, String)>,
     /// The body.
     pub body: Vec<u8>,
@@ -351,7 +351,7 @@ fn after(now: Instant, time: Duration) -> Option<Instant> {
 fn request(head: RequestHead) -> HttpRequest {
     // A proxy's form of the target names the authority too (RFC 9112 section 3.2.2).
     let target = match head.target.strip_prefix("http://").or_else(|| head.target.strip_prefix("https://")) {
-        Some(rest) => rest.find('/').map_or("/", |at| &rest[at..]),
+        Some(rest) => rest.find('/').and_then(|at| rest.get(at..)).unwrap_or("/"),
         None => &head.target,
     };
     let (path, query) = target.split_once('?').unwrap_or((target, ""));

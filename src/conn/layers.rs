@@ -54,7 +54,7 @@ impl Conn {
         (!self.limits.handshake_timeout.is_zero()).then(|| now + self.limits.handshake_timeout)
     }
 
-    pub(super) fn from_socket(&mut self, now: Instant, bytes: &[u8]) {
+    pub(super) fn take_bytes(&mut self, now: Instant, bytes: &[u8]) {
         if self.peer_finished || matches!(self.layer, Layer::Over) {
             return;
         }
@@ -269,6 +269,17 @@ impl Conn {
     fn refuse(&mut self, cause: Cause, error: &str) {
         self.events.push_back(report(cause, error));
         self.end();
+    }
+
+    /// Bytes that came and wait to be understood or answered.
+    #[cfg(test)]
+    pub(super) fn held_bytes(&self) -> usize {
+        match &self.layer {
+            Layer::Waiting { held, .. } => held.len(),
+            Layer::Single(single) => single.held_bytes(),
+            Layer::Streams(streams) => streams.held_bytes(),
+            _ => 0,
+        }
     }
 
     /// The connection is over, once what waits is sent.

@@ -169,6 +169,24 @@ pub enum Event {
     Closed,
 }
 
+impl Event {
+    /// The stream it is of, if it is of one.
+    pub fn stream(&self) -> Option<StreamId> {
+        match self {
+            Event::Call(RpcCall { stream, .. })
+            | Event::Streaming { stream, .. }
+            | Event::Argument { stream, .. }
+            | Event::Bytes { stream, .. }
+            | Event::Finished(stream)
+            | Event::Gone(stream)
+            | Event::Writable(stream)
+            | Event::Answer { stream, .. }
+            | Event::Acked { stream, .. } => Some(*stream),
+            Event::Protocol(_) | Event::Secured(_) | Event::Http(_) | Event::Report(_) | Event::Closed => None,
+        }
+    }
+}
+
 /// How a call is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer<'a> {
@@ -187,7 +205,8 @@ pub struct CannotOpen;
 /// One connection.
 ///
 /// After every call take all events, and send what is in the outbox. Of each stream, [`Event::Gone`] is the last
-/// event; so are [`Event::Answer`], and an [`Event::Acked`] with an error.
+/// event; so are [`Event::Answer`], and an [`Event::Acked`] with an error. An owner that answers within the loop
+/// over events may be told that a stream is gone after it was done with it.
 pub struct Conn {
     limits: Arc<Limits>,
     security: Security,
@@ -236,7 +255,7 @@ impl Conn {
 
     /// Takes bytes from the socket, all of them.
     pub fn handle_bytes(&mut self, now: Instant, bytes: &[u8]) {
-        self.from_socket(now, bytes);
+        self.take_bytes(now, bytes);
         self.settle(now);
     }
 
@@ -386,9 +405,10 @@ impl Conn {
         self.settle(now);
     }
 
-    /// Ends a stream at once.
+    /// Ends a stream at once. No further event comes of it.
     pub fn reset(&mut self, now: Instant, stream: StreamId) {
         let (mut world, layer) = self.parts(now);
+        world.events.retain(|event| event.stream() != Some(stream));
         match layer {
             Layer::Single(_) | Layer::Http(_) if stream == STREAM => return self.close(now),
             Layer::Streams(streams) => streams.reset(&mut world, stream),
@@ -450,11 +470,12 @@ impl Conn {
         self.settle(now);
     }
 
-    /// Ends everything at once: what waits to be sent is dropped, and no [`Event::Gone`] tells of what was in hand.
+    /// Ends everything at once: what waits to be sent is dropped, and of what was in hand nothing more is told.
     pub fn close(&mut self, _now: Instant) {
         if !matches!(self.layer, Layer::Over) {
             self.layer = Layer::Over;
             self.outbox.clear();
+            self.events.retain(|event| matches!(event, Event::Report(_)));
             self.events.push_back(Event::Closed);
         }
     }

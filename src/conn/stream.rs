@@ -201,14 +201,19 @@ impl Stream {
         }
     }
 
-    /// Gives back what the stream held; it is spent from now on.
-    pub(super) fn release(&mut self, tally: &mut Tally) {
-        let (partial, unsent) = match self {
+    /// Bytes held of what comes, and of what goes out.
+    pub(super) fn held(&self) -> (usize, usize) {
+        match self {
             Stream::Rpc(rpc) => rpc.held(),
             Stream::Streaming(streaming) => (streaming.held(), 0),
             Stream::Client(client) => client.held(),
             Stream::Fresh(_) | Stream::Spent => (0, 0),
-        };
+        }
+    }
+
+    /// Gives back what the stream held; it is spent from now on.
+    pub(super) fn release(&mut self, tally: &mut Tally) {
+        let (partial, unsent) = self.held();
         tally.partial_bytes = tally.partial_bytes.saturating_sub(partial);
         tally.unsent_bytes = tally.unsent_bytes.saturating_sub(unsent);
         *self = Stream::Spent;

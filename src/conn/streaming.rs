@@ -19,7 +19,7 @@ use super::stream::Context;
 use super::stream::Fate;
 
 /// Bytes of a header or of an ack.
-const MAX_HEADER_BYTES: usize = 64 * 1024;
+pub(super) const MAX_HEADER_BYTES: usize = 64 * 1024;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
@@ -28,7 +28,7 @@ enum Stage {
     /// The owner has the header and owes the ack.
     Acking,
     Argument,
-    /// Of our call: the ack is awaited.
+    /// Of our call: the peer owes the ack.
     Opening,
     Open,
 }

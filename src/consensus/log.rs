@@ -199,7 +199,10 @@ impl Storage for MemoryLog {
 }
 
 /// As the crate has it.
-fn to_raft(entry: &LogEntry) -> Result<Entry, String> {
+///
+/// # Errors
+/// A kind that this build does not know.
+pub(crate) fn to_raft(entry: &LogEntry) -> Result<Entry, String> {
     let kind = match entry.kind {
         0 => EntryType::EntryNormal,
         1 => EntryType::EntryConfChange,

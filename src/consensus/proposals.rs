@@ -10,6 +10,7 @@ use crate::base::id::{CallId, Index, Term};
 use crate::base::time::Instant;
 use crate::consensus::{Notice, Resolution};
 use crate::state::ApplyResult;
+use crate::wire::entry::Command;
 
 /// Encoded bytes of all waiting proposals together; one more is rejected.
 pub(crate) const MAX_WAITING_BYTES: usize = 64 * 1024 * 1024;
@@ -99,6 +100,20 @@ impl Proposals {
 /// The notice that a proposal has ended.
 pub(crate) fn resolved(id: CallId, resolution: Resolution) -> Notice {
     Notice::Resolved { id, resolution }
+}
+
+/// The command as Nomad's `raft_type` names it in its warning of a large entry.
+pub(crate) fn command_kind(command: &Command) -> &'static str {
+    match command {
+        Command::Noop => "NoopRequestType",
+        Command::NodeRegister { .. } => "NodeRegisterRequestType",
+        Command::NodeUpdateStatus { .. } => "NodeUpdateStatusRequestType",
+        Command::NodeDeregister { .. } => "NodeBatchDeregisterRequestType",
+        Command::NodeUpdateDrain { .. } | Command::NodeDrainComplete { .. } => "NodeUpdateDrainRequestType",
+        Command::NodeUpdateEligibility { .. } => "NodeUpdateEligibilityRequestType",
+        Command::NodeEmitEvents { .. } => "UpsertNodeEventsType",
+        Command::SigningKeyAdd { .. } => "RootKeyMetaUpsertRequestType",
+    }
 }
 
 #[cfg(test)]

@@ -4,29 +4,30 @@
 //! gathered while one [`Persist`] is under way and leaves in the next, so that all who wait share a sync. A group of
 //! one elects itself at once and needs no tick: an idle replica has no timeout at all.
 //!
-//! **Invariants:** nothing is applied, and no message sent, before the disk has promised what it rests on; at most
-//! one `Persist` is unanswered; the crate's own random election time-out is replaced before each tick, so that a
+//! **Invariants:** nothing is applied, and no message sent, before the disk has promised what it rests on (but for the
+//! first voters of a new group, which are the same whenever they are written); at most one `Persist` is unanswered; the crate's own random election time-out is replaced before each tick, so that a
 //! run replays from its seed. (Raft dissertation, chapters 3, 4 and 9.6; raft crate 0.7.)
+
+mod apply;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use protobuf::Message as _;
-use raft::eraftpb::{ConfChange, ConfChangeV2, Entry as RaftEntry, EntryType, Message, MessageType};
+use raft::eraftpb::{Entry as RaftEntry, Message, MessageType};
 use raft::{Config, RawNode, StateRole};
 
 use crate::base::id::{CallId, Index, ReplicaId, Term};
 use crate::base::rng::Rng;
 use crate::base::time::{Instant, WallTime};
-use crate::consensus::log::{ENTRY_OVERHEAD_BYTES, MemoryLog, from_raft};
-use crate::consensus::proposals::{Proposals, resolved};
+use crate::consensus::log::{MemoryLog, from_raft};
+use crate::consensus::proposals::{Proposals, command_kind, resolved};
 use crate::consensus::{
     HardState, Input, Leadership, Limits, Notice, Output, Persist, Proposal, Recovered, Replica, Resolution,
     SnapshotMeta,
 };
 use crate::state::State;
-use crate::wire::entry::{Command, Entry};
+use crate::wire::entry::Entry;
 
 /// Entries kept in memory behind a snapshot, for a replica that is a little behind.
 const TAIL_ENTRIES: u64 = 1024;
@@ -235,8 +236,9 @@ impl RaftReplica {
     /// All batches up to this number of the crate's are on disk, or need not be.
     fn promised(&mut self, number: u64) {
         self.node.on_persist_ready(number);
-        while let Some((_, messages)) = self.disk.messages.pop_front_if(|(after, _)| *after <= number) {
-            self.send(messages);
+        while self.disk.messages.front().is_some_and(|(after, _)| *after <= number) {
+            let resting = self.disk.messages.pop_front();
+            self.send(resting.map(|(_, messages)| messages).unwrap_or_default());
         }
     }
 
@@ -331,60 +333,6 @@ impl RaftReplica {
         self.node.mut_store().append(entries);
         self.disk.pending.entries.retain(|entry| entry.index.0 < first.index);
         self.disk.pending.entries.extend(entries.iter().map(from_raft));
-    }
-
-    fn apply(&mut self, committed: Vec<RaftEntry>) {
-        for raft_entry in committed {
-            if let Err(why) = self.apply_one(&raft_entry) {
-                self.fail(format!("entry {} of the log cannot be applied: {why}", raft_entry.index));
-                return;
-            }
-        }
-        self.node.advance_apply_to(self.applied);
-    }
-
-    fn apply_one(&mut self, raft_entry: &RaftEntry) -> Result<(), String> {
-        let (index, term) = (Index(raft_entry.index), Term(raft_entry.term));
-        let entry = match raft_entry.get_entry_type() {
-            EntryType::EntryNormal if !raft_entry.data.is_empty() => {
-                Entry::decode(&raft_entry.data).map_err(|e| e.to_string())?
-            }
-            EntryType::EntryNormal => self.noop(),
-            EntryType::EntryConfChange | EntryType::EntryConfChangeV2 => {
-                self.change_configuration(raft_entry)?;
-                self.noop()
-            }
-        };
-        let done = self.state.apply(index, term, &entry);
-        self.applied = index.0;
-        self.last_time_unix_nanos = self.last_time_unix_nanos.max(entry.time_unix_nanos);
-        self.snapshots.bytes_since += raft_entry.data.len() as u64 + ENTRY_OVERHEAD_BYTES;
-        self.round.root_changed = true;
-        self.round.applied.push(Notice::Applied { index, touched: done.touched, events: done.events });
-        self.proposals.settle(index, term, done.result, &mut self.round.resolved);
-        Ok(())
-    }
-
-    /// What the crate's own entries mean to the state: an index passes, and no time.
-    fn noop(&self) -> Entry {
-        Entry { time_unix_nanos: self.state.time_unix_nanos(), session: None, command: Command::Noop }
-    }
-
-    fn change_configuration(&mut self, entry: &RaftEntry) -> Result<(), String> {
-        // Only what this server wrote to its own disk is read here, never bytes of a peer.
-        let change = match entry.get_entry_type() {
-            EntryType::EntryConfChange => {
-                let mut change = ConfChange::default();
-                change.merge_from_bytes(&entry.data).map_err(|e| e.to_string())?;
-                raft_v2(&change)
-            }
-            _ => {
-                let mut change = ConfChangeV2::default();
-                change.merge_from_bytes(&entry.data).map_err(|e| e.to_string())?;
-                change
-            }
-        };
-        self.node.apply_conf_change(&change).map(drop).map_err(|e| e.to_string())
     }
 
     /// Tells who leads, when that changed. Marks only: what waits is settled by entries or by its deadline (R2.17).
@@ -543,29 +491,6 @@ fn raft_config(id: ReplicaId, limits: &Limits, applied: u64) -> Config {
         check_quorum: true,
         pre_vote: true,
         ..Config::default()
-    }
-}
-
-fn raft_v2(change: &ConfChange) -> ConfChangeV2 {
-    use raft::eraftpb::ConfChangeSingle;
-    let mut single = ConfChangeSingle { node_id: change.node_id, ..ConfChangeSingle::default() };
-    single.set_change_type(change.get_change_type());
-    let mut whole = ConfChangeV2::default();
-    whole.mut_changes().push(single);
-    whole
-}
-
-/// The command as Nomad's `raft_type` names it in its warning of a large entry.
-fn command_kind(command: &Command) -> &'static str {
-    match command {
-        Command::Noop => "NoopRequestType",
-        Command::NodeRegister { .. } => "NodeRegisterRequestType",
-        Command::NodeUpdateStatus { .. } => "NodeUpdateStatusRequestType",
-        Command::NodeDeregister { .. } => "NodeBatchDeregisterRequestType",
-        Command::NodeUpdateDrain { .. } | Command::NodeDrainComplete { .. } => "NodeUpdateDrainRequestType",
-        Command::NodeUpdateEligibility { .. } => "NodeUpdateEligibilityRequestType",
-        Command::NodeEmitEvents { .. } => "UpsertNodeEventsType",
-        Command::SigningKeyAdd { .. } => "RootKeyMetaUpsertRequestType",
     }
 }
 

@@ -30,14 +30,17 @@ pub enum ConsensusCommand {
     Stop,
 }
 
+/// Writes a snapshot; synced when it returns, an error with the path.
+pub type SnapshotWriter = dyn Fn(&SnapshotMeta, &State) -> Result<(), String> + Send + Sync;
+
 /// All that the thread works with.
 pub struct ConsensusParts {
     /// The replica.
     pub replica: Box<dyn Replica + Send>,
     /// Its log.
     pub log: Box<dyn Log + Send>,
-    /// Writes one snapshot, on a thread of its own; synced when it returns, an error with the path.
-    pub write_snapshot: Arc<dyn Fn(&SnapshotMeta, &State) -> Result<(), String> + Send + Sync>,
+    /// Writes one snapshot, on a thread of its own.
+    pub write_snapshot: Arc<SnapshotWriter>,
     /// Commands. A bounded channel: a full one is answered where it is filled.
     pub commands: Receiver<ConsensusCommand>,
     /// Where the root is published.
@@ -243,3 +246,6 @@ impl ConsensusThread {
         self.input(Input::SnapshotWritten { index })
     }
 }
+
+#[cfg(test)]
+mod tests;

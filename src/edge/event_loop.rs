@@ -306,6 +306,7 @@ impl<M: Machine> EventLoop<M> {
             if !self.stopping {
                 self.stopping = true;
                 self.hands.notifier.stopping();
+                self.notify_waiting();
             }
             self.feed(Input::Stop);
         }
@@ -388,6 +389,7 @@ impl<M: Machine> EventLoop<M> {
             Alarm::Parting(conn) => self.go_on_parting(conn),
             Alarm::Watchdog => {
                 self.hands.notifier.feed_watchdog();
+                self.notify_waiting();
                 if let Some(interval) = self.hands.notifier.watchdog_interval() {
                     self.timers.set(now + interval, Alarm::Watchdog);
                 }

@@ -104,3 +104,112 @@ fn work(jobs: &Receiver<Job>, root: &ArcSwap<State>, post: &Post, stopping: &Ato
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::sync::Mutex;
+
+    use crate::api::outcome::{Outcome, Reply, ReplyResult};
+    use crate::api::{Access, Caller, Ctx, Method, RaftFacts, Request, ServerFacts, Weight};
+    use crate::base::id::CallId;
+    use crate::base::time::WallTime;
+    use crate::edge::inbox::Bell;
+    use crate::server::port::Work;
+
+    fn ctx() -> Ctx {
+        let server = ServerFacts {
+            name: "hf1".to_owned(),
+            id: String::new(),
+            region: "global".to_owned(),
+            datacenter: "dc1".to_owned(),
+            regions: Vec::new(),
+            rpc_addr: String::new(),
+            bootstrap_expect: 1,
+            verify_tls_names: false,
+        };
+        Ctx {
+            server: Arc::new(server),
+            leader_rpc_addr: Arc::from(""),
+            is_leader: true,
+            raft: RaftFacts::default(),
+            servers: Arc::new([]),
+            last_contact: Duration::ZERO,
+            known_leader: true,
+            wall: WallTime::default(),
+            heartbeat_ttl: Duration::ZERO,
+            seed: 0,
+            signer: None,
+            node_conn_established: None,
+        }
+    }
+
+    fn job(id: u64, method: &'static Method) -> Job {
+        let caller =
+            Caller { peer: "127.0.0.1:1".parse().unwrap(), tls_names: None, proven_node: None, good_token: None };
+        let work = Work::Call { method, body: Arc::from([]), base: 0, last_run: false };
+        Job { id: CallId(id), work, caller: Arc::new(caller), ctx: Arc::new(ctx()) }
+    }
+
+    const fn method(name: &'static str, run: fn(&Request<'_>, &State, &Ctx) -> Outcome) -> Method {
+        Method { name, access: Access::Local, weight: Weight::Heavy, heartbeat: false, run }
+    }
+
+    /// A handler is held up while this is locked.
+    static GATE: Mutex<()> = Mutex::new(());
+    static WAITS: Method = method("Test.Waits", |request, _, _| {
+        drop(GATE.lock());
+        Outcome::Reply(Reply { result: ReplyResult::Error(request.method.to_owned()), effects: Vec::new() })
+    });
+    static PANICS: Method = method("Test.Panics", |_, _, _| panic!("a fault of ours"));
+
+    fn answer() -> JobOutcome {
+        let result = ReplyResult::Error("Test.Waits".to_owned());
+        JobOutcome::Call(Outcome::Reply(Reply { result, effects: Vec::new() }))
+    }
+
+    // R6.7, R6.9
+    #[test]
+    fn a_full_queue_answers_at_once_and_a_panic_harms_only_its_own() {
+        let poll = mio::Poll::new().unwrap();
+        let bell = Arc::new(Bell::new(poll.registry(), mio::Token(0)).unwrap());
+        let (post, inbox) = Post::new(bell);
+        let root = Arc::new(ArcSwap::from_pointee(State::default()));
+        let pool = HandlerPool::start(2, 3, &root, &post).unwrap();
+        let gate = GATE.lock().unwrap();
+        // Two run, three wait; which of the first two a thread takes when is the system's choice, so all are offered
+        // until one comes back.
+        let mut taken = 0;
+        let refused = loop {
+            match pool.run(job(taken, &WAITS)) {
+                None => taken += 1,
+                Some((job, outcome)) => {
+                    assert_eq!(outcome, JobOutcome::Overloaded);
+                    break job.id;
+                }
+            }
+        };
+        assert!((3..=5).contains(&taken) && refused == CallId(taken));
+        assert!(inbox.is_empty());
+        drop(gate);
+        let told = |inbox: &Receiver<Told>| match inbox.recv_timeout(Duration::from_secs(60)).unwrap() {
+            Told::Ran { job, outcome } => (job.0, outcome),
+            other => panic!("{other:?}"),
+        };
+        let mut done: Vec<u64> = (0..taken)
+            .map(|_| {
+                let (job, outcome) = told(&inbox);
+                assert_eq!(outcome, answer());
+                job
+            })
+            .collect();
+        done.sort_unstable();
+        assert_eq!(done, (0..taken).collect::<Vec<_>>());
+        assert!(pool.run(job(100, &PANICS)).is_none());
+        assert_eq!(told(&inbox), (100, JobOutcome::Panicked("a fault of ours".to_owned())));
+        assert!(pool.run(job(101, &WAITS)).is_none());
+        assert_eq!(told(&inbox), (101, answer()));
+        assert!(pool.stop());
+    }
+}

@@ -8,6 +8,7 @@
 
 use std::fs;
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,8 +28,11 @@ const STAMP_MAGIC: &[u8; 16] = b"holdfast:stamp:1";
 /// Length of a stamp: magic, four numbers, checksum.
 const STAMP_BYTES: usize = 16 + 4 * 8 + 4;
 
-/// The smallest place at which a record can begin; what is before it heads the file.
-const FILE_HEAD_BYTES: u64 = 64;
+/// Where the first record begins; what is before it heads the file: a magic, a version, an alignment.
+const FILE_HEAD_BYTES: u64 = 69;
+
+/// Where the alignment stands in the head. It is 0, and the engine would not notice another.
+const ALIGNMENT_AT: u64 = 61;
 
 /// What every record of the log carries: its number and the hard state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -142,6 +146,7 @@ impl FileSystem for LogFiles {
     }
 
     fn open<P: AsRef<Path>>(&self, path: P, perm: Permission) -> io::Result<LogHandle> {
+        check_head(path.as_ref()).map_err(|why| self.shared.note(why))?;
         self.wrap(path.as_ref(), DefaultFileSystem.open(&path, perm), "opening")
     }
 
@@ -247,6 +252,18 @@ impl WriteExt for LogFile {
 
     fn allocate(&mut self, offset: usize, size: usize) -> io::Result<()> {
         self.plain.allocate(offset, size)
+    }
+}
+
+/// Checks what the engine reads of a file's head and does not check. A head that was never finished is its business.
+fn check_head(path: &Path) -> Result<(), String> {
+    let mut alignment = [0; 8];
+    let file = fs::File::open(path).map_err(|e| format!("opening {}: {e}", path.display()))?;
+    match file.read_exact_at(&mut alignment, ALIGNMENT_AT) {
+        Ok(()) if alignment != [0; 8] => Err(format!("{} is damaged at byte {ALIGNMENT_AT}", path.display())),
+        Ok(()) => Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(()),
+        Err(e) => Err(format!("reading {}: {e}", path.display())),
     }
 }
 

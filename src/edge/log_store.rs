@@ -9,10 +9,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use raft::eraftpb::{Entry, EntryType};
+use raft::eraftpb::Entry;
 use raft_engine::{Command, Config, Engine, LogBatch, MessageExt, ReadableSize, RecoveryMode};
 
-use crate::base::id::{Index, Term};
+use crate::base::id::Index;
+use crate::consensus::log::{from_raft, to_raft};
 use crate::consensus::{HardState, Log, LogEntry, Persist};
 use crate::edge::log_files::{LogFiles, Stamp};
 
@@ -97,7 +98,7 @@ impl RaftEngineLog {
             let (file, byte) = self.files.last_read();
             format!("{} is damaged in the record at byte {byte}: {e}", file.display())
         })?;
-        Ok(entries.into_iter().map(from_raft).collect())
+        Ok(entries.iter().map(from_raft).collect())
     }
 
     /// One record, one sync.
@@ -132,10 +133,10 @@ impl RaftEngineLog {
 
 impl Log for RaftEngineLog {
     fn persist(&mut self, what: &Persist) -> Result<(), String> {
-        let entries: Vec<Entry> = what.entries.iter().map(to_raft).collect();
-        if let Err(e) = self.batch.add_entries::<RaftEntries>(GROUP, &entries) {
-            return Err(self.fail(e.to_string()));
-        }
+        let entries: Result<Vec<Entry>, String> = what.entries.iter().map(to_raft).collect();
+        let added = entries
+            .and_then(|entries| self.batch.add_entries::<RaftEntries>(GROUP, &entries).map_err(|e| e.to_string()));
+        added.map_err(|e| self.fail(e))?;
         self.write(what.hard_state)
     }
 
@@ -178,26 +179,6 @@ fn config(folder: &Path) -> Config {
     }
 }
 
-fn to_raft(entry: &LogEntry) -> Entry {
-    let mut raft_entry = Entry { index: entry.index.0, term: entry.term.0, ..Entry::default() };
-    raft_entry.set_entry_type(match entry.kind {
-        0 => EntryType::EntryNormal,
-        1 => EntryType::EntryConfChange,
-        _ => EntryType::EntryConfChangeV2,
-    });
-    raft_entry.data = entry.data.clone().into();
-    raft_entry
-}
-
-fn from_raft(entry: Entry) -> LogEntry {
-    let kind = match entry.get_entry_type() {
-        EntryType::EntryNormal => 0,
-        EntryType::EntryConfChange => 1,
-        EntryType::EntryConfChangeV2 => 2,
-    };
-    LogEntry { index: Index(entry.index), term: Term(entry.term), kind, data: entry.data.to_vec() }
-}
-
 /// What a panic said, when it said it in words.
 pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
@@ -214,3 +195,6 @@ pub(crate) fn sync_folder(folder: &Path) -> Result<(), String> {
     let synced = fs::File::open(folder).and_then(|open| open.sync_all());
     synced.map_err(|e| format!("syncing the folder {}: {e}", folder.display()))
 }
+
+#[cfg(test)]
+mod tests;

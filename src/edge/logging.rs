@@ -86,12 +86,10 @@ impl std::fmt::Debug for Logs {
     }
 }
 
-/// The filter in force: the given one, else the environment's `RUST_LOG`, else [`DEFAULT_FILTER`].
+/// The filter in force: the given one, else the environment's `RUST_LOG` when it is one, else [`DEFAULT_FILTER`].
 pub fn filter_of(given: Option<&str>) -> String {
-    match given {
-        Some(filter) => filter.to_owned(),
-        None => env::var("RUST_LOG").unwrap_or_else(|_| DEFAULT_FILTER.to_owned()),
-    }
+    let environment = || env::var("RUST_LOG").ok().filter(|filter| check_filter(filter).is_ok());
+    given.map(str::to_owned).or_else(environment).unwrap_or_else(|| DEFAULT_FILTER.to_owned())
 }
 
 /// Checks a filter: `level`, `target`, `target=level`, parted by commas, and at last `/text`.

@@ -2,6 +2,7 @@
 
 use crate::base::id::ConnId;
 use crate::base::time::{Instant, WallTime};
+use crate::server::Server;
 use crate::server::port::{Input, Output};
 
 /// A machine with the drive contract of `server::Server`.
@@ -25,4 +26,26 @@ pub trait Machine {
     fn to_send(&self, conn: ConnId) -> &[u8];
     /// The socket took this many of [`Machine::to_send`].
     fn sent(&mut self, now: Instant, conn: ConnId, bytes: usize);
+}
+
+impl Machine for Server {
+    fn handle_input(&mut self, now: Instant, wall: WallTime, input: Input<'_>) {
+        Server::handle_input(self, now, wall, input);
+    }
+
+    fn poll_output(&mut self) -> Option<Output> {
+        Server::poll_output(self)
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        Server::poll_timeout(self)
+    }
+
+    fn to_send(&self, conn: ConnId) -> &[u8] {
+        Server::to_send(self, conn)
+    }
+
+    fn sent(&mut self, now: Instant, conn: ConnId, bytes: usize) {
+        Server::sent(self, now, conn, bytes);
+    }
 }

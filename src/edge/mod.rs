@@ -7,6 +7,7 @@ pub mod certificates;
 pub mod clock;
 mod connections;
 pub mod consensus_thread;
+pub mod daemon;
 pub mod data_dir;
 pub mod doors;
 pub mod entropy;
@@ -19,7 +20,6 @@ pub(crate) mod log_files;
 pub mod log_store;
 pub mod logging;
 pub mod machine;
-#[allow(unsafe_code)]
 mod os;
 mod perform;
 mod process_facts;
@@ -31,3 +31,11 @@ mod socket;
 pub mod systemd;
 pub mod tls_files;
 mod traffic;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod double;
+#[cfg(test)]
+mod loop_tests;
+#[cfg(test)]
+mod tls_tests;

@@ -1,7 +1,7 @@
 //! The loop's work beside sockets: each output that is not about bytes, and what other threads answer to it.
 
 use crate::base::time::Clock;
-use crate::server::port::{Input, Listener, Output};
+use crate::server::port::{Input, Output};
 
 use super::event_loop::{Alarm, EventLoop};
 use super::logging;
@@ -31,7 +31,7 @@ impl<M: Machine> EventLoop<M> {
                     logs.monitor(level);
                 }
             }
-            Output::StopAccepting => self.stop_accepting(),
+            Output::StopAccepting => self.close_doors(),
             Output::Status(text) => {
                 self.hands.notifier.status(&text);
                 self.notify_waiting();
@@ -65,12 +65,14 @@ impl<M: Machine> EventLoop<M> {
         }
     }
 
-    fn stop_accepting(&mut self) {
-        // R1.4: the listeners close first, with one line.
-        if self.doors.iter().any(|door| door.listener == Listener::Rpc) {
-            log::info!("closing server RPC connection");
+    /// Closing the sockets is dropping them; the machine has its line about it (R1.4).
+    fn close_doors(&mut self) {
+        for mut door in self.doors.drain(..) {
+            // One that the service manager opened stays open with it, and would go on to wake us.
+            if let Err(error) = self.poll.registry().deregister(&mut door.socket) {
+                log::debug!("listener is watched no more: error=\"{error}\"");
+            }
         }
-        self.doors.clear();
     }
 
     fn become_ready(&mut self) {

@@ -68,7 +68,9 @@ impl Proposals {
             self.count -= count;
         }
         let mut late = Vec::new();
-        while let Some((_, proposals)) = self.waiting.pop_front_if(|(deadline, _)| *deadline <= now) {
+        // They wait in the order of their deadlines.
+        let due = self.waiting.partition_point(|(deadline, _)| *deadline <= now);
+        for (_, proposals) in self.waiting.drain(..due) {
             self.count -= proposals.len();
             late.extend(proposals.iter().map(|proposal| proposal.id));
         }
@@ -108,7 +110,7 @@ mod tests {
     }
 
     fn batch(ids: std::ops::Range<u64>) -> Vec<Proposal> {
-        ids.map(|id| Proposal { id: CallId(id), session: None, command: Command::Barrier }).collect()
+        ids.map(|id| Proposal { id: CallId(id), session: None, command: Command::Noop }).collect()
     }
 
     fn at(seconds: u64) -> Instant {

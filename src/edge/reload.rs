@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::thread;
 
-use crate::config::{Config, ConfigError, Overrides};
+use crate::config::{Config, Overrides};
 use crate::server::port::Reload;
 
 use super::inbox::{Post, Told};
@@ -46,7 +46,7 @@ impl ConfigSource {
             None => ("command line".to_owned(), String::new()),
         };
         Config::parse(&name, &text, &self.overrides, &self.host_name)
-            .map_err(|errors| errors.iter().map(line_of).collect())
+            .map_err(|errors| errors.iter().map(ToString::to_string).collect())
     }
 
     /// Reads the file and all that it names.
@@ -61,12 +61,6 @@ impl ConfigSource {
         let tls = tls_files::load(&config.tls, &config.region).map_err(|error| vec![error])?;
         Ok(Reloaded { config, tls })
     }
-}
-
-fn line_of(error: &ConfigError) -> String {
-    let ConfigError { file, line, key, what } = error;
-    let place = if *line == 0 { file.clone() } else { format!("{file}:{line}") };
-    if key.is_empty() { format!("{place}: {what}") } else { format!("{place}: {key}: {what}") }
 }
 
 /// Reads the configuration again when it is asked to, one reading at a time.

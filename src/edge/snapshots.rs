@@ -127,7 +127,8 @@ fn said(doing: &str, path: &Path, error: &io::Error) -> String {
     format!("{doing} {}: {error}", path.display())
 }
 
-fn parse_name(path: &Path) -> Option<(u64, u64)> {
+/// Term and index of the snapshot that a file is named after.
+pub(crate) fn parse_name(path: &Path) -> Option<(u64, u64)> {
     if path.extension()? != "snap" {
         return None;
     }
@@ -199,4 +200,86 @@ fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
     let (first, rest) = bytes.split_first_chunk::<N>()?;
     *bytes = rest;
     Some(*first)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::wire::entry::{Command, Entry};
+
+    fn state(index: u64) -> State {
+        let mut state = State::new();
+        for at in 1..=index {
+            let command =
+                Command::SigningKeyAdd { key_id: format!("key-{at}"), public_key: vec![7; 32], create_time: 1 };
+            state.apply(Index(at), Term(2), &Entry { time_unix_nanos: 5, session: None, command });
+        }
+        state
+    }
+
+    fn meta(index: u64) -> SnapshotMeta {
+        let ids = |ids: &[u64]| ids.iter().copied().map(ReplicaId).collect();
+        SnapshotMeta { index: Index(index), term: Term(2), voters: ids(&[1, 2]), learners: ids(&[9]) }
+    }
+
+    #[test]
+    fn the_newest_two_are_kept_and_read_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = SnapshotFiles::open(folder.path()).unwrap();
+        assert!(files.list().unwrap().is_empty());
+        for index in [1, 2, 10] {
+            files.write(&meta(index), &state(index)).unwrap();
+        }
+        fs::write(folder.path().join("snapshots/3-11.tmp"), b"cut short").unwrap();
+        let files = SnapshotFiles::open(folder.path()).unwrap();
+        let names: Vec<_> = files.list().unwrap().iter().map(|p| p.file_name().unwrap().to_owned()).collect();
+        assert_eq!(names, ["2-10.snap", "2-2.snap"]);
+        assert_eq!(fs::read_dir(folder.path().join("snapshots")).unwrap().count(), 2);
+        let (found, root) = files.read(&files.list().unwrap()[0]).unwrap();
+        assert_eq!((found, root.digest()), (meta(10), state(10).digest()));
+    }
+
+    // Reliability goal 15
+    #[test]
+    fn every_flipped_byte_and_every_missing_end_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = SnapshotFiles::open(folder.path()).unwrap();
+        files.write(&meta(3), &state(3)).unwrap();
+        let path = files.list().unwrap().remove(0);
+        let whole = fs::read(&path).unwrap();
+        for at in 0..whole.len() {
+            let mut damaged = whole.clone();
+            damaged[at] ^= 0x10;
+            fs::write(&path, &damaged).unwrap();
+            let why = files.read(&path).map(|_| ()).unwrap_err();
+            assert!(why.contains("2-3.snap is damaged at byte ") || why.contains("is of version"), "{at}: {why}");
+            fs::write(&path, &whole[..at]).unwrap();
+            assert!(files.read(&path).is_err(), "{at} bytes of {}", whole.len());
+        }
+        fs::write(&path, [&whole[..], &[0]].concat()).unwrap();
+        assert!(files.read(&path).is_err(), "nothing follows the end");
+    }
+
+    #[test]
+    fn a_snapshot_under_another_name_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = SnapshotFiles::open(folder.path()).unwrap();
+        files.write(&meta(3), &state(3)).unwrap();
+        let other = folder.path().join("snapshots/2-4.snap");
+        fs::rename(files.list().unwrap().remove(0), &other).unwrap();
+        assert!(files.read(&other).is_err());
+    }
+
+    #[test]
+    fn a_disk_that_refuses_leaves_what_was_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = SnapshotFiles::open(folder.path()).unwrap();
+        files.write(&meta(3), &state(3)).unwrap();
+        // A folder where the temporary file is to be.
+        fs::create_dir(folder.path().join("snapshots/2-4.tmp")).unwrap();
+        let why = files.write(&meta(4), &state(4)).unwrap_err();
+        assert!(why.contains("2-4.tmp"), "{why}");
+        assert!(files.read(&files.list().unwrap()[0]).is_ok());
+    }
 }

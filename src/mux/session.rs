@@ -190,7 +190,9 @@ impl MuxSession {
     /// against `max_waiting_pongs`.
     pub fn set_blocked(&mut self, blocked: bool) {
         self.blocked = blocked;
-        self.waiting_answers = 0;
+        if !blocked {
+            self.waiting_answers = 0;
+        }
     }
 
     /// Gives back all memory that holds nothing.
@@ -220,7 +222,7 @@ impl MuxSession {
         if self.ended || self.peer_gone || self.local_gone || self.next_id > LAST_ID {
             return Err(OpenError::GoneAway);
         }
-        if self.proposed >= self.limits.accept_backlog || self.streams.len() >= self.limits.max_streams {
+        if self.proposed >= self.limits.accept_backlog || self.streams.count() >= self.limits.max_streams {
             return Err(OpenError::TooMany);
         }
         let id = self.next_id;
@@ -305,7 +307,7 @@ impl MuxSession {
 
     /// Open streams, of both sides.
     pub fn streams(&self) -> usize {
-        self.streams.len()
+        self.streams.count()
     }
 
     /// Whether the bytes so far end within a frame.
@@ -390,7 +392,7 @@ impl MuxSession {
         })?;
         if self.local_gone
             || self.backlog >= self.limits.accept_backlog
-            || self.streams.len() >= self.limits.max_streams
+            || self.streams.count() >= self.limits.max_streams
         {
             if !self.may_answer() {
                 return Err(REFUSALS);
@@ -474,7 +476,7 @@ impl MuxSession {
         assert_eq!(self.proposed, count(Uptake::Proposed), "streams that we proposed");
         assert_eq!(self.backlog, count(Uptake::Backlog), "streams in the backlog");
         assert!(self.backlog <= self.limits.accept_backlog && self.proposed <= self.limits.accept_backlog);
-        assert!(self.streams.len() <= self.limits.max_streams);
+        assert!(self.streams.count() <= self.limits.max_streams);
         let armed = self.streams.iter().filter(|stream| stream.deadline != NEVER).count();
         assert_eq!(self.timers.len(), armed, "timers of streams");
         for stream in self.streams.iter() {
@@ -483,7 +485,7 @@ impl MuxSession {
             assert!(!(stream.starved && stream.finished), "stream {} has nothing to write", stream.id);
         }
         self.peer_ids.check_invariants();
-        assert!(!self.ended || self.streams.len() == 0, "streams of a session that is over");
+        assert!(!self.ended || self.streams.count() == 0, "streams of a session that is over");
     }
 
     #[cfg(not(debug_assertions))]

@@ -41,7 +41,7 @@ pub struct Stream {
     /// What the peer may send.
     pub recv: RecvWindow,
     /// When it must have been taken up (while [`Uptake::Proposed`]), or when it is reset because the peer does not
-    /// finish; [`NEVER`] while neither is awaited. The same deadline stands in the session's timers.
+    /// finish; [`NEVER`] while neither is due. The same deadline stands in the session's timers.
     pub deadline: Instant,
     /// Who waits for whom.
     pub uptake: Uptake,
@@ -83,7 +83,7 @@ pub struct Streams {
 
 impl Streams {
     /// How many are open.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.sorted.len()
     }
 
@@ -161,7 +161,7 @@ mod tests {
             assert_eq!(streams.remove(id).map(|stream| stream.send.credit()), Some(id));
             assert!(streams.remove(id).is_none() && streams.find(id).is_none() && streams.find_mut(id).is_none());
         }
-        assert_eq!((streams.len(), streams.find(1).map(|stream| stream.id)), (1, Some(1)));
+        assert_eq!((streams.count(), streams.find(1).map(|stream| stream.id)), (1, Some(1)));
         assert!(streams.sorted.capacity() <= 4 * KEPT_PLACES, "{}", streams.sorted.capacity());
     }
 }

@@ -33,6 +33,9 @@ const NODE_CALL_TIMEOUT: Duration = Duration::from_secs(300);
 /// Answers given out in one step of a wake-up, so that other connections are served in between.
 const ANSWERS_A_STEP: usize = 256;
 
+/// With so few nodes a list is read faster than it is handed to another thread.
+const SMALL_STATE_NODES: usize = 64;
+
 /// Groups of parked queries run in one step of a wake-up, for the same reason.
 const RUNS_A_STEP: usize = 64;
 
@@ -203,16 +206,30 @@ impl Server {
         let Some(active) = self.active(id) else { return };
         active.step = Step::Running { seen };
         let (query, last_run) = (active.query.clone(), active.last_run);
+        let heavy = self.is_heavy(&query);
+        // An equal query waits: its last run found nothing newer, and nothing was touched since. A run of this one
+        // would find the same.
+        if heavy && !last_run && self.parked.has_idle(&query) {
+            let Some(active) = self.active(id) else { return };
+            let asked = u64::try_from(active.fields.max_query_time).unwrap_or(0);
+            let keys = Vec::new();
+            let park = Park { keys, max_query_time: Duration::from_nanos(asked), effects: Vec::new() };
+            return self.park(now, id, park);
+        }
         if matches!(query.method.access, Access::Read | Access::AnyServer) && !last_run {
             self.metrics.count(Id::RpcQuery);
         }
-        match query.method.weight {
-            Weight::Light => {
-                let outcome = self.run_light(&query, last_run);
-                self.on_outcome(now, id, outcome);
-            }
-            Weight::Heavy => self.run_heavy(id, query, last_run),
+        if heavy {
+            self.run_heavy(id, query, last_run);
+        } else {
+            let outcome = self.run_light(&query, last_run);
+            self.on_outcome(now, id, outcome);
         }
+    }
+
+    /// Whether a run of the query belongs on the pool: it may read much, and there is much.
+    fn is_heavy(&self, query: &Query) -> bool {
+        query.method.weight == Weight::Heavy && self.root.load().node_count() > SMALL_STATE_NODES
     }
 
     fn run_light(&mut self, query: &Query, last_run: bool) -> Outcome {
@@ -295,6 +312,7 @@ impl Server {
             return self.run_call(now, id);
         }
         let query = active.query.clone();
+        self.effects_for(now, id, park.effects);
         let Some(place) = self.parked.park(id, query, &park.keys, seen) else { return self.run_call(now, id) };
         if let Some(call) = self.calls.get_mut(id.0) {
             call.phase = Phase::Parked { place, deadline };
@@ -337,17 +355,14 @@ impl Server {
         let Some(query) = self.parked.query(group).cloned() else { return };
         self.metrics.count(Id::RpcQuery);
         let seen = self.notified_index;
-        match query.method.weight {
-            Weight::Light => {
-                let outcome = self.run_light(&query, false);
-                self.on_group_outcome(now, group, seen, outcome);
-            }
-            Weight::Heavy => {
-                self.next_group_job -= 1;
-                let id = CallId(self.next_group_job);
-                self.group_jobs.insert(id, (group, seen));
-                self.run_heavy(id, query, false);
-            }
+        if self.is_heavy(&query) {
+            self.next_group_job -= 1;
+            let id = CallId(self.next_group_job);
+            self.group_jobs.insert(id, (group, seen));
+            self.run_heavy(id, query, false);
+        } else {
+            let outcome = self.run_light(&query, false);
+            self.on_group_outcome(now, group, seen, outcome);
         }
     }
 
@@ -542,13 +557,16 @@ impl Server {
     }
 
     fn answer(&mut self, now: Instant, id: CallId, reply: Reply) {
-        if let Some(call) = self.calls.get(id.0) {
-            let (Origin::Rpc { conn, .. } | Origin::Http { conn, .. }) = call.origin;
-            for effect in reply.effects {
-                self.on_effect(now, conn, effect);
-            }
-        }
+        self.effects_for(now, id, reply.effects);
         self.send_answer(now, id, "", &reply.result);
+    }
+
+    fn effects_for(&mut self, now: Instant, id: CallId, effects: Vec<Effect>) {
+        let Some(call) = self.calls.get(id.0) else { return };
+        let (Origin::Rpc { conn, .. } | Origin::Http { conn, .. }) = call.origin;
+        for effect in effects {
+            self.on_effect(now, conn, effect);
+        }
     }
 
     /// `method` is for calls that were parked and do not know their method any more.
@@ -590,6 +608,7 @@ impl Server {
     fn on_effect(&mut self, now: Instant, conn: ConnId, effect: Effect) {
         match effect {
             Effect::ProveNode(node_id) => self.prove_node(conn, node_id),
+            Effect::TokenIsGoodUntil(mark, until) => self.note_good_token(conn, (mark, until)),
             Effect::BindNode(node_id) => self.bind_node(conn, &node_id),
             Effect::ResetHeartbeat(node_id) => {
                 if self.leader.view().is_self {

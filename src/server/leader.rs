@@ -76,6 +76,8 @@ impl Server {
         self.output(Output::MakeSigningKey { key_id });
         if !self.said_ready {
             self.said_ready = true;
+            let nodes = state.node_count();
+            self.log(Level::Info, format!("serving requests: nodes={nodes} index={}", state.index()));
             self.output(Output::Ready);
         }
     }

@@ -43,6 +43,18 @@ pub(super) struct Link {
     streaming_place: bool,
 }
 
+impl Link {
+    /// Nothing goes on on a stream any more. An empty map of the standard library keeps its last node: that is given
+    /// back, since most connections are idle most of the time.
+    fn take_busy(&mut self, stream: StreamId) -> Option<Busy> {
+        let taken = self.busy.remove(&stream);
+        if self.busy.is_empty() {
+            self.busy = BTreeMap::new();
+        }
+        taken
+    }
+}
+
 /// What a connection that is over still has to send.
 pub(super) enum Closing {
     Bytes(Vec<u8>, usize),
@@ -113,7 +125,7 @@ impl Server {
             Listener::Rpc => Conn::accept_rpc(now, self.conn_limits.clone(), &self.settings.rpc_security),
             Listener::Http => Conn::accept_http(now, self.conn_limits.clone(), &self.settings.http_security),
         };
-        let caller = Arc::new(Caller { peer, tls_names: None, proven_node: None });
+        let caller = Arc::new(Caller { peer, tls_names: None, proven_node: None, good_token: None });
         let link = Link {
             id,
             listener,
@@ -304,7 +316,7 @@ impl Server {
     }
 
     fn on_stream_gone(&mut self, now: Instant, id: ConnId, stream: StreamId) {
-        if let Some(busy) = self.link(id).and_then(|link| link.busy.remove(&stream)) {
+        if let Some(busy) = self.link(id).and_then(|link| link.take_busy(stream)) {
             self.end_busy(now, id, stream, busy);
         }
     }
@@ -327,7 +339,7 @@ impl Server {
         if let Some(link) = self.link(id) {
             match busy {
                 Some(busy) => link.busy.insert(stream, busy),
-                None => link.busy.remove(&stream),
+                None => link.take_busy(stream),
             };
         }
     }
@@ -341,6 +353,12 @@ impl Server {
             && link.caller.proven_node.as_ref() != Some(&node_id)
         {
             link.caller = Arc::new(Caller { proven_node: Some(node_id), ..(*link.caller).clone() });
+        }
+    }
+
+    pub(super) fn note_good_token(&mut self, id: ConnId, good_token: (u64, i64)) {
+        if let Some(link) = self.link(id) {
+            link.caller = Arc::new(Caller { good_token: Some(good_token), ..(*link.caller).clone() });
         }
     }
 
@@ -418,6 +436,7 @@ impl Server {
                 self.closing.remove(&id);
             }
         }
+        self.end_when_drained(now);
     }
 }
 

@@ -47,7 +47,10 @@ struct Group {
     keys: Box<[WatchKey]>,
     waiters: Vec<CallId>,
     running: bool,
+    /// Touched while it was being run.
     touched: bool,
+    /// Touched, and to be run soon.
+    woken: bool,
 }
 
 /// All groups.
@@ -92,7 +95,15 @@ impl Parked {
             Some(key) => key,
             None => {
                 let keys: Box<[WatchKey]> = keys.into();
-                let group = Group { query, hash, keys: keys.clone(), waiters: vec![], running: false, touched: false };
+                let group = Group {
+                    query,
+                    hash,
+                    keys: keys.clone(),
+                    waiters: vec![],
+                    running: false,
+                    touched: false,
+                    woken: false,
+                };
                 let key = self.groups.insert(group);
                 self.by_query.entry(hash).or_insert(key);
                 self.by_watch.extend(keys.iter().map(|watch| (*watch, key)));
@@ -106,6 +117,12 @@ impl Parked {
         waiters.push(call);
         self.waiters += 1;
         Some(Place { group, at: waiters.len() as u32 - 1 })
+    }
+
+    /// Whether an equal query waits and is not being run: a run would find nothing newer now.
+    pub fn has_idle(&self, query: &Query) -> bool {
+        let twin = self.by_query.get(&query.hash()).and_then(|key| self.groups.get(*key));
+        twin.is_some_and(|group| !group.running && !group.woken && group.query.same(query))
     }
 
     fn is_same(&self, key: Key, query: &Query) -> bool {
@@ -142,7 +159,8 @@ impl Parked {
                 if let Some(group) = self.groups.get_mut(*group_key) {
                     if group.running {
                         group.touched = true;
-                    } else {
+                    } else if !group.woken {
+                        group.woken = true;
                         to_run.insert(*group_key);
                     }
                 }
@@ -164,7 +182,7 @@ impl Parked {
                 false
             }
             Some(group) => {
-                (group.running, group.touched) = (true, false);
+                (group.running, group.touched, group.woken) = (true, false, false);
                 true
             }
             None => false,
@@ -252,7 +270,7 @@ mod tests {
     };
 
     fn query(body: &[u8]) -> Query {
-        let caller = Caller { peer: ([127, 0, 0, 1], 1).into(), tls_names: None, proven_node: None };
+        let caller = Caller { peer: ([127, 0, 0, 1], 1).into(), tls_names: None, proven_node: None, good_token: None };
         Query { method: &METHOD, body: body.into(), base: 0, caller: Arc::new(caller) }
     }
 

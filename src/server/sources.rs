@@ -14,8 +14,6 @@ use crate::base::id::{CallId, ConnId, StreamId};
 use crate::base::metric::Id;
 use crate::base::slab::Key;
 use crate::base::time::Instant;
-use crate::wire::msgpack::Msg;
-use crate::wire::streaming::{StreamErrWrapper, StreamError};
 
 use super::Server;
 use super::events::{self, Next};
@@ -36,6 +34,7 @@ const MONITOR_LINES: usize = 512;
 pub(super) struct Source {
     conn: ConnId,
     stream: StreamId,
+    method: &'static StreamingMethod,
     timer: Option<Instant>,
     /// Bytes of messages that the peer has no credit for yet.
     unsent: VecDeque<(Arc<[u8]>, usize)>,
@@ -46,7 +45,7 @@ pub(super) struct Source {
 
 enum Kind {
     /// The header was acknowledged.
-    AwaitsArgument(&'static StreamingMethod),
+    AwaitsArgument,
     /// The handler runs.
     Starting,
     Events {
@@ -77,10 +76,11 @@ impl Server {
         match api::streaming_method(name) {
             Ok(method) => {
                 self.metrics.count(Id::StreamingRequest);
-                let kind = Kind::AwaitsArgument(method);
+                let kind = Kind::AwaitsArgument;
                 let key = self.sources.insert(Source {
                     conn,
                     stream,
+                    method,
                     timer: None,
                     unsent: VecDeque::new(),
                     ending: false,
@@ -101,7 +101,8 @@ impl Server {
         let Some(Busy::Source(key)) = self.busy(conn, stream) else { return };
         let Some(caller) = self.caller_of(conn) else { return };
         let Some(source) = self.sources.get_mut(key) else { return };
-        let Kind::AwaitsArgument(method) = source.kind else { return };
+        let Kind::AwaitsArgument = source.kind else { return };
+        let method = source.method;
         let body: Arc<[u8]> = body.into();
         source.kind = Kind::Starting;
         self.next_group_job -= 1;
@@ -165,16 +166,11 @@ impl Server {
         self.refuse_stream(now, key, &to_node.no_path);
     }
 
-    /// Ends a stream with an error in the wrapper of its kind. A coded error (`RPC Error:: 404,text`) gives its code.
+    /// Ends a stream with an error, in the wrapper of its method.
     fn refuse_stream(&mut self, now: Instant, key: Key, text: &str) {
-        let (code, message) = match text.strip_prefix("RPC Error:: ").and_then(|rest| rest.split_once(',')) {
-            Some((code, message)) => (code.parse().ok(), message),
-            None => (None, text),
-        };
-        let error = Some(StreamError { message: message.to_owned(), code });
-        let wrapped = StreamErrWrapper { error, payload: None }.to_bytes();
         if let Some(source) = self.sources.get_mut(key) {
-            source.unsent.push_back((wrapped.into(), 0));
+            let message = api::stream_error(source.method.name, text);
+            source.unsent.push_back((message.into(), 0));
         }
         self.end_after_sending(now, key);
     }

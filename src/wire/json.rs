@@ -192,8 +192,8 @@ impl<'a> Writer<'a, '_> {
     fn float(&mut self, number: f64) {
         if !number.is_finite() {
             self.out.push_str("null");
-        } else if number.abs() < 1e21 {
-            // Whole numbers without a fraction, as Go writes them.
+        } else if number == 0.0 || (1e-6..1e21).contains(&number.abs()) {
+            // Whole numbers without a fraction, and very small and very large ones short, as Go writes them.
             push_fmt(self.out, format_args!("{number}"));
         } else {
             push_fmt(self.out, format_args!("{number:e}"));

@@ -130,3 +130,10 @@ fn shape_parameters(report: &mut Report, shape: Shape) {
     report.parameter("connections", shape.connections);
     report.parameter("streams", shape.streams);
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod fake;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

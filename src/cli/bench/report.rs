@@ -231,8 +231,8 @@ mod tests {
         report.print(&mut out, false).unwrap();
         let text = String::from_utf8(out).unwrap();
         assert!(text.contains("connections 8"), "{text}");
-        assert!(text.contains("rate                  500 /s"), "{text}");
-        assert!(text.contains("server CPU a call     10.000 us") || text.contains("10 us"), "{text}");
+        assert!(text.contains("rate                 500 /s"), "{text}");
+        assert!(text.contains("server CPU a call     10 us"), "{text}");
         assert!(!text.contains("bottleneck"), "{text}");
         let mut out = Vec::new();
         report.print(&mut out, true).unwrap();

@@ -8,6 +8,7 @@ mod recovery;
 use super::*;
 use crate::consensus::LogEntry;
 use crate::state::ApplyResult;
+use crate::wire::entry::Command;
 
 /// Settings small enough for tests.
 pub(super) fn limits() -> Limits {
@@ -140,7 +141,7 @@ impl Rig {
     }
 
     pub(super) fn propose(&mut self, ids: impl IntoIterator<Item = u64>) {
-        self.input(Input::Propose(ids.into_iter().map(|id| proposal(id, 32)).collect()));
+        self.input(Input::Propose(ids.into_iter().map(|id| proposal(id, 0)).collect()));
     }
 
     /// How the proposals ended that did so since this was asked last.
@@ -153,8 +154,10 @@ impl Rig {
     }
 }
 
-pub(super) fn proposal(id: u64, bytes: usize) -> Proposal {
-    let command = Command::SigningKeyAdd { key_id: format!("key-{id}"), public_key: vec![7; bytes], create_time: 1 };
+/// Adds a key, with a name that is longer by `padding` bytes.
+pub(super) fn proposal(id: u64, padding: usize) -> Proposal {
+    let key_id = format!("key-{id}{}", "x".repeat(padding));
+    let command = Command::SigningKeyAdd { key_id, public_key: vec![7; 32], create_time: 1 };
     Proposal { id: CallId(id), session: None, command }
 }
 
@@ -270,7 +273,7 @@ fn time_never_goes_back_in_the_log() {
 #[test]
 fn large_entries_are_told_of_and_larger_ones_rejected() {
     let mut rig = Rig::one(limits());
-    rig.input(Input::Propose(vec![proposal(1, 10), proposal(2, 5000), proposal(3, 2000)]));
+    rig.input(Input::Propose(vec![proposal(1, 0), proposal(2, 5000), proposal(3, 2000)]));
     rig.settle();
     let large: Vec<_> = rig.notices.iter().filter(|n| matches!(n, Notice::LargeEntry { .. })).cloned().collect();
     let [Notice::LargeEntry { kind: "RootKeyMetaUpsertRequestType", bytes }] = large[..] else { panic!("{large:?}") };
@@ -312,7 +315,7 @@ fn a_stop_settles_what_waits_and_takes_nothing_more() {
 
 #[test]
 fn a_snapshot_is_asked_for_by_entries_and_by_bytes() {
-    for limits in [Limits { snapshot_entries: 10, ..limits() }, Limits { snapshot_bytes: 1500, ..limits() }] {
+    for limits in [Limits { snapshot_entries: 10, ..limits() }, Limits { snapshot_bytes: 1000, ..limits() }] {
         let mut rig = Rig::one(limits.clone());
         for id in 0..10 {
             rig.propose([id]);

@@ -146,15 +146,14 @@ fn what_is_left_to_us_in_each_state() {
         assert_eq!(session.send(id(stream), b"abc").is_ok(), send, "{state:?}");
         let expected = if send { format!(">data {stream} abc") } else { String::new() };
         assert_eq!(said(&mut session, &[]), expected, "{state:?}");
-        let acts: [(&str, &dyn Fn(&mut MuxSession)); 3] = [
-            (finish, &|session| session.finish(at(1), id(stream))),
-            (reset, &|session| session.reset(id(stream))),
-            (accept, &|session| session.accept(id(stream))),
-        ];
-        for (expected, act) in acts {
+        for (act, expected) in [finish, reset, accept].into_iter().enumerate() {
             let (mut session, stream) = session_in(state);
             for expected in [expected, ""] {
-                act(&mut session);
+                match act {
+                    0 => session.finish(at(1), id(stream)),
+                    1 => session.reset(id(stream)),
+                    _ => session.accept(id(stream)),
+                }
                 let expected = expected.replace('#', &stream.to_string());
                 assert_eq!(said(&mut session, &[]), expected, "{state:?}");
             }

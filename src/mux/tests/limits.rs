@@ -254,6 +254,13 @@ fn a_flood_that_nobody_reads_is_bounded() {
         let mut other = self::session(limits.clone());
         other.set_blocked(true);
         feed(&mut other, &frames[..3].concat());
+        // Only an outbox that has moved makes room.
+        let mut stuck = self::session(limits.clone());
+        for frame in &frames[..4] {
+            stuck.set_blocked(true);
+            stuck.handle_bytes(at(1), frame);
+        }
+        assert!(said(&mut stuck, &[]).contains(what));
         other.set_blocked(false);
         other.set_blocked(true);
         assert_eq!(feed(&mut other, &frames[3..6].concat()).matches('>').count(), 3);

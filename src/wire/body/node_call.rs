@@ -51,7 +51,7 @@ wire_structs! {
         force_identity_renewal: bool = "ForceIdentityRenewal",
         /// To be appended to the node's events.
         node_event: Option<NodeEvent> = "NodeEvent",
-        /// Seconds since the Unix epoch; 0 for now.
+        /// Seconds since the Unix epoch; 0 for the time of the entry.
         updated_at: i64 = "UpdatedAt",
         ..write: WriteRequest,
     }
@@ -75,8 +75,8 @@ wire_structs! {
         secret_id: String = "SecretID",
         ..query: QueryOptions,
     }
-    /// What a stub of a node is to hold beside the usual.
-    pub struct NodeStubFields {
+    /// What an item of a node list is to hold beside the usual.
+    pub struct NodeItemFields {
         /// NodeResources and ReservedResources.
         resources: bool = "Resources",
         /// The attribute `os.name`.
@@ -85,7 +85,7 @@ wire_structs! {
     /// The last field of [`NodeListRequest`], which stands behind its options.
     pub struct NodeListFields {
         /// `nil` for none.
-        fields: Option<NodeStubFields> = "Fields",
+        fields: Option<NodeItemFields> = "Fields",
     }
     /// Arguments of Node.List.
     pub struct NodeListRequest {
@@ -211,7 +211,7 @@ wire_structs! {
         ..meta: QueryMeta,
     }
     /// A node in a list.
-    pub struct NodeListStub {
+    pub struct NodeListItem {
         /// Host of its HTTP address.
         address: String = "Address",
         /// Who it is.
@@ -254,7 +254,7 @@ wire_structs! {
     /// Reply of Node.List.
     pub struct NodeListResponse {
         /// In the order of their ids.
-        nodes: Vec<NodeListStub> = "Nodes",
+        nodes: Vec<NodeListItem> = "Nodes",
         ..meta: QueryMeta,
     }
     /// Reply of Node.GetClientAllocs.

@@ -9,7 +9,9 @@ use holdfast::sim::{self, Options, World};
 fn one() {
     let seed: u64 = std::env::var("HOLDFAST_SIM_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(1);
     let report = World::new(Options { keep_log: true, ..Options::from_seed(seed) }).run();
-    for line in &report.log { println!("{line}"); }
+    for line in &report.log {
+        println!("{line}");
+    }
     println!("{:#?}", sim::Report { log: vec![], ..report });
 }
 
@@ -18,6 +20,8 @@ fn many() {
     let seeds: u64 = std::env::var("HOLDFAST_SIM_SEEDS").ok().and_then(|s| s.parse().ok()).unwrap_or(100);
     for seed in 0..seeds {
         let report = sim::run(seed);
-        if !report.wrongs.is_empty() { println!("seed {seed}: {} wrongs; first: {}", report.wrongs.len(), report.wrongs[0]); }
+        if !report.wrongs.is_empty() {
+            println!("seed {seed}: {} wrongs; first: {}", report.wrongs.len(), report.wrongs[0]);
+        }
     }
 }

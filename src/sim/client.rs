@@ -164,6 +164,7 @@ impl Client {
             life,
             node,
             from,
+            opened: now,
             begun: None,
             documents: Vec::new(),
             ended: None,

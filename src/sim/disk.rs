@@ -247,6 +247,6 @@ mod tests {
         let indexes: Vec<u64> = disk.recover().unwrap().entries.iter().map(|entry| entry.index.0).collect();
         assert_eq!(indexes, [5, 6]);
         disk.compact(Index(5));
-        assert!(disk.recover().unwrap_err().contains("begins at entry 6"));
+        assert!(disk.recover().err().unwrap().contains("begins at entry 6"));
     }
 }

@@ -235,6 +235,8 @@ pub struct Subscription {
     pub node: Option<NodeNumber>,
     /// The index asked for.
     pub from: i64,
+    /// When it was asked for.
+    pub opened: Instant,
     /// When the first message came; `None` for none.
     pub begun: Option<Instant>,
     /// What came.

@@ -29,7 +29,7 @@ pub struct Jobs {
 impl Jobs {
     /// Takes a job; gives it back with its outcome when the queue is full.
     pub fn take(&mut self, ground: &mut Ground, life: usize, job: Job) -> Option<(CallId, JobOutcome)> {
-        if self.waiting.len() >= ground.options.jobs_max {
+        if ground.rng.chance(ground.options.pool_full, 100) {
             return Some((job.id, JobOutcome::Overloaded));
         }
         self.next += 1;

@@ -41,8 +41,8 @@ pub struct Options {
     pub snapshot_entries: u64,
     /// Bytes of a yamux window.
     pub window_bytes: u32,
-    /// Jobs that may wait for a handler thread.
-    pub jobs_max: usize,
+    /// Of a hundred jobs, how many find the queue of the handler threads full.
+    pub pool_full: u64,
     /// Batches of proposals that may wait for the consensus thread.
     pub commands_max: usize,
 }
@@ -66,7 +66,7 @@ impl Options {
             nemeses: pick(&mut rng, &[0, 2, 4, 6]),
             snapshot_entries: pick(&mut rng, &[8, 30, 10_000]),
             window_bytes: pick(&mut rng, &[2 * 1024, 16 * 1024, 256 * 1024]) as u32,
-            jobs_max: pick(&mut rng, &[2, 4096, 4096]) as usize,
+            pool_full: pick(&mut rng, &[0, 0, 0, 15]),
             commands_max: pick(&mut rng, &[2, 1024, 1024]) as usize,
         }
     }

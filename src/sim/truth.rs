@@ -97,8 +97,7 @@ impl Truth {
         for (index, entry) in &self.entries {
             let before = state.clone();
             let (command, applied) = apply(&mut state, entry);
-            let ids: BTreeSet<&str> =
-                before.nodes_from("").chain(state.nodes_from("")).map(|node| &*node.id).collect();
+            let ids: BTreeSet<&str> = before.nodes_from("").chain(state.nodes_from("")).map(|node| &*node.id).collect();
             let modified = |state: &State, id: &str| state.node(id).map(|node| node.modify_index);
             let touched: Vec<String> =
                 ids.into_iter().filter(|id| modified(&before, id) != modified(&state, id)).map(str::to_owned).collect();

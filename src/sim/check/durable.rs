@@ -58,11 +58,14 @@ fn is_of(case: &Case<'_>, operation: &Operation, step: &Step) -> bool {
     same_nonce
         && did_something(step)
         && match (&operation.asked, &step.command) {
-            (Asked::Register { .. }, Command::NodeRegister { .. }) | (Asked::Emit { .. }, Command::NodeEmitEvents { .. }) => true,
+            (Asked::Register { .. }, Command::NodeRegister { .. })
+            | (Asked::Emit { .. }, Command::NodeEmitEvents { .. }) => true,
             (Asked::Status { status, .. }, Command::NodeUpdateStatus { node_id, status: written, .. }) => {
                 node_id == id && written == status.as_str()
             }
-            (Asked::Expire { .. }, Command::NodeUpdateStatus { node_id, status, .. }) => node_id == id && status == "down",
+            (Asked::Expire { .. }, Command::NodeUpdateStatus { node_id, status, .. }) => {
+                node_id == id && status == "down"
+            }
             (Asked::Deregister { .. }, Command::NodeDeregister { node_ids }) => node_ids == std::slice::from_ref(id),
             (Asked::Drain { .. }, Command::NodeUpdateDrain { node_id, strategy: Some(_), .. })
             | (Asked::EndDrain { .. }, Command::NodeUpdateDrain { node_id, strategy: None, .. })

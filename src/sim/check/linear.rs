@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use crate::base::time::Instant;
 
 use super::super::history::{Answered, Asked, NodeNumber, Operation, Outcome};
-use super::model::Node;
 use super::Case;
+use super::model::Node;
 
 /// States of the search that are looked at before it is given up.
 const MAX_STATES: usize = 400_000;
@@ -90,7 +90,8 @@ struct Placed {
 
 impl Placed {
     fn has(&self, at: usize) -> bool {
-        at < self.first || self.bits.get((at - self.first) / 64).is_some_and(|word| word >> ((at - self.first) % 64) & 1 == 1)
+        at < self.first
+            || self.bits.get((at - self.first) / 64).is_some_and(|word| word >> ((at - self.first) % 64) & 1 == 1)
     }
 
     fn with(&self, at: usize, node: Node) -> Placed {
@@ -177,13 +178,22 @@ fn search(spans: &[Span<'_>], node: NodeNumber) -> Verdict {
 }
 
 fn describe(spans: &[Span<'_>], placed: &Placed, node: NodeNumber) -> String {
-    let mut left: Vec<&Span<'_>> =
-        spans.iter().enumerate().filter(|(at, span)| !placed.has(*at) && !span.optional).map(|(_, span)| span).collect();
+    let mut left: Vec<&Span<'_>> = spans
+        .iter()
+        .enumerate()
+        .filter(|(at, span)| !placed.has(*at) && !span.optional)
+        .map(|(_, span)| span)
+        .collect();
     left.sort_by_key(|span| span.until);
     let next: Vec<String> = left
         .iter()
         .take(3)
-        .map(|span| format!("{} {:?} {:?} t={}..{}", span.operation.client, span.operation.asked, span.operation.outcome, span.operation.invoked, span.until))
+        .map(|span| {
+            format!(
+                "{} {:?} {:?} t={}..{}",
+                span.operation.client, span.operation.asked, span.operation.outcome, span.operation.invoked, span.until
+            )
+        })
         .collect();
     format!("node {node} is {:?}, next {next:?}", placed.node)
 }
@@ -249,7 +259,12 @@ mod tests {
         let set = eligibility((3, 4), false, written(6));
         assert!(!fits(&[register((1, 2), 5), set.clone(), read((5, 6), true, 5)]));
         // Two readers that disagree about the order.
-        assert!(!fits(&[register((1, 2), 5), eligibility((3, 9), false, written(6)), read((4, 5), false, 6), read((6, 7), true, 5)]));
+        assert!(!fits(&[
+            register((1, 2), 5),
+            eligibility((3, 9), false, written(6)),
+            read((4, 5), false, 6),
+            read((6, 7), true, 5)
+        ]));
         // Indexes that go back.
         assert!(!fits(&[register((1, 2), 5), eligibility((3, 4), false, written(4))]));
         // A change that nobody made.

@@ -21,14 +21,7 @@ pub(super) struct Node {
 impl Node {
     /// Before anything.
     pub(super) fn nothing() -> Node {
-        Node {
-            there: false,
-            status: NodeStatus::Initializing,
-            eligible: true,
-            draining: false,
-            index: None,
-            last: 0,
-        }
+        Node { there: false, status: NodeStatus::Initializing, eligible: true, draining: false, index: None, last: 0 }
     }
 
     /// Its ModifyIndex, as far as it was told.

@@ -288,6 +288,8 @@ impl Server {
     fn fail_job(&mut self, now: Instant, job: CallId, group: Option<(Key, u64)>, text: &str) {
         match group {
             Some((group, _)) => self.resolve_group(group, ReplyResult::Error(text.to_owned())),
+            // A streaming call has no entry among the calls: it ends with the error in its own wrapper.
+            None if self.stream_jobs.contains_key(&job) => self.fail_stream_job(now, job, text),
             None => self.answer_error(now, job, text),
         }
     }

@@ -355,7 +355,7 @@ mod tests {
                 manual_names.insert(name.to_owned());
             }
         }
-        let groups: BTreeSet<String> = ["node", "bench"].map(str::to_owned).into();
+        let groups: BTreeSet<String> = ["node", "operator", "bench"].map(str::to_owned).into();
         assert_eq!(manual_flags, flags);
         assert_eq!(manual_names, names.difference(&groups).cloned().collect());
         for group in groups {

@@ -157,7 +157,8 @@ fn noise_and_harmed_conversations() {
             wait_until("all connection places given back", || daemon.connections() <= 1);
             daemon.assert_sound();
             // Nodes that got registered by harmed calls are data, not leaks; each is held by some events too.
-            let data_kib = 64 * daemon.metric("holdfast_nodes") as u64 + daemon.metric("holdfast_raft_applied_index") as u64;
+            let data_kib =
+                64 * daemon.metric("holdfast_nodes") as u64 + daemon.metric("holdfast_raft_applied_index") as u64;
             let kib = daemon.rss_kib();
             let first = *first_kib.get_or_insert(kib);
             eprintln!("round {round}: {kib} KiB");
@@ -484,7 +485,11 @@ fn slow_peers_are_closed_and_harm_nobody() {
         eprintln!("{all} slow peers closed after {:?}", begin.elapsed());
         for (what, streams, _) in &limited {
             for stream in streams {
-                assert!(closes_within(stream, Duration::from_secs(1)), "{what}: still open after {:?}", begin.elapsed());
+                assert!(
+                    closes_within(stream, Duration::from_secs(1)),
+                    "{what}: still open after {:?}",
+                    begin.elapsed()
+                );
             }
         }
         assert!(daemon.threads() <= threads);
@@ -505,8 +510,7 @@ fn tls_config(folder: &std::path::Path) -> String {
     let server_key = rcgen::KeyPair::generate().unwrap();
     let names = vec!["server.global.nomad".to_owned(), "localhost".to_owned()];
     let certificate = rcgen::CertificateParams::new(names).unwrap().signed_by(&server_key, &issuer).unwrap();
-    for (name, text) in
-        [("ca.pem", ca.pem()), ("cert.pem", certificate.pem()), ("key.pem", server_key.serialize_pem())]
+    for (name, text) in [("ca.pem", ca.pem()), ("cert.pem", certificate.pem()), ("key.pem", server_key.serialize_pem())]
     {
         std::fs::write(folder.join(name), text).unwrap();
     }
@@ -545,7 +549,11 @@ fn bodies_of_harm() -> Vec<(&'static str, &'static str, Vec<u8>)> {
         ("8 Mi nils for allocations", "Node.UpdateAlloc", within("Alloc", array(b"\xc0", many))),
         ("8 Mi empty allocations", "Node.UpdateAlloc", within("Alloc", array(b"\x80", many))),
         ("8 Mi nils for evaluations", "Node.UpdateAlloc", within("Evals", array(b"\xc0", many))),
-        ("8 Mi nils for events", "Node.EmitEvents", within("NodeEvents", [&b"\x81\xa1a"[..], &array(b"\xc0", many)].concat())),
+        (
+            "8 Mi nils for events",
+            "Node.EmitEvents",
+            within("NodeEvents", [&b"\x81\xa1a"[..], &array(b"\xc0", many)].concat()),
+        ),
     ]
 }
 
@@ -674,7 +682,8 @@ fn streams_opened_and_reset_in_a_loop() {
 fn http_requests_are_not_smuggled() {
     let mut daemon = Daemon::start("");
     let inner = "GET /v1/status/leader HTTP/1.1\r\nHost: a\r\n\r\n";
-    let post = |headers: &str, body: &str| format!("POST /v1/regions HTTP/1.1\r\nHost: a\r\n{headers}\r\n{body}{inner}");
+    let post =
+        |headers: &str, body: &str| format!("POST /v1/regions HTTP/1.1\r\nHost: a\r\n{headers}\r\n{body}{inner}");
     let cases = [
         ("CL and TE", post("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", "0\r\n\r\n")),
         ("TE and CL", post("Transfer-Encoding: chunked\r\nContent-Length: 5\r\n", "0\r\n\r\n")),
@@ -724,7 +733,9 @@ fn a_giant_http_head_is_refused() {
         let target = format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "b".repeat(8 << 20));
         let endless = "b".repeat(8 << 20);
         let lines = "\r\n".repeat(4 << 20);
-        for (what, bytes) in [("long", long), ("many", many), ("target", target), ("endless", endless), ("lines", lines)] {
+        for (what, bytes) in
+            [("long", long), ("many", many), ("target", target), ("endless", endless), ("lines", lines)]
+        {
             let reply = http(daemon.http, bytes.as_bytes());
             assert!(reply.is_empty() || reply.starts_with("HTTP/1.1 4"), "{what}: {reply}");
         }

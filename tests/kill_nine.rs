@@ -199,9 +199,10 @@ fn acknowledged_writes_survive_kill_9_around_a_snapshot() {
     let ledger = Ledger::default();
     let (next, acknowledged) = (AtomicU64::new(1), AtomicU64::new(0));
     let snapshots = folder.path().join("data/snapshots");
-    let taken = || std::fs::read_dir(&snapshots).is_ok_and(|files| {
-        files.flatten().any(|file| file.path().extension().is_some_and(|kind| kind == "snap"))
-    });
+    let taken = || {
+        std::fs::read_dir(&snapshots)
+            .is_ok_and(|files| files.flatten().any(|file| file.path().extension().is_some_and(|kind| kind == "snap")))
+    };
     thread::scope(|scope| {
         for writer in 0..48 {
             let (next, ledger, acknowledged, rpc) = (&next, &ledger, &acknowledged, daemon.rpc);

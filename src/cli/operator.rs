@@ -28,8 +28,8 @@ pub(crate) fn run(context: &Context, out: &mut dyn Write, command: &OperatorComm
 
 fn to_json(stub: &ConnectionStub) -> Value {
     json!({
-        "Peer": stub.peer, "Protocol": stub.protocol, "TLS": stub.tls, "CertificateNames": stub.certificate_names,
-        "NodeID": stub.node_id, "Streams": stub.streams, "Calls": stub.calls,
+        "peer": stub.peer, "protocol": stub.protocol, "tls": stub.tls, "certificate_names": stub.certificate_names,
+        "node_id": stub.node_id, "streams": stub.streams, "calls": stub.calls,
     })
 }
 

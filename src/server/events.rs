@@ -168,7 +168,7 @@ impl EventBuffer {
 }
 
 fn event_bytes(event: &Event) -> usize {
-    event.payload_json.len() + event.key.len() + 128
+    event.payload.held_bytes() + event.key.len() + 128
 }
 
 fn wrap(json: String) -> Arc<[u8]> {
@@ -211,7 +211,7 @@ fn event_message(index: u64, events: &[&Event]) -> Arc<[u8]> {
             text(event.kind),
             text(&event.key),
             text(&event.namespace),
-            event.payload_json,
+            event.payload.json(),
         ));
     }
     json.push_str("]}");
@@ -223,14 +223,13 @@ mod tests {
     use super::*;
 
     fn event() -> Vec<Event> {
-        let text: Arc<str> = "{}".into();
         vec![Event {
             topic: "Node",
             kind: "NodeRegistration",
             key: "a".into(),
             filter_keys: Vec::new(),
             namespace: "".into(),
-            payload_json: text,
+            payload: crate::state::events::Payload::Node(Arc::default()),
         }]
     }
 

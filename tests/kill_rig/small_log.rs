@@ -52,7 +52,10 @@ pub fn parent(kills: u64, seed: u64) {
         let (have, acks) = run_child(folder.path(), &mut rng);
         for (number, (mark, index)) in &acknowledged {
             let found = have.get(number).unwrap_or_else(|| panic!("round {round}: node {number} is lost"));
-            assert!(found.0 >= *mark && found.1 >= *index, "round {round}: node {number}: {found:?}, not {mark} {index}");
+            assert!(
+                found.0 >= *mark && found.1 >= *index,
+                "round {round}: node {number}: {found:?}, not {mark} {index}"
+            );
             assert_eq!(found.0 == *mark, found.1 == *index, "round {round}: node {number}");
         }
         writes += acks.len();

@@ -14,7 +14,7 @@ pub(super) fn check(case: &Case<'_>, wrongs: &mut Vec<String>) {
     let mut told = Told::new();
     for step in case.steps.iter().filter(|step| !step.events.is_empty()) {
         let one = |event: &crate::state::events::Event| {
-            let payload: Option<serde_json::Value> = serde_json::from_str(&event.payload_json).ok();
+            let payload: Option<serde_json::Value> = serde_json::from_str(&event.payload.json()).ok();
             (event.kind.to_owned(), event.key.to_string(), hash_of(payload.as_ref()))
         };
         told.insert(step.index, step.events.iter().map(one).collect());

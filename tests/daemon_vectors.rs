@@ -154,8 +154,9 @@ fn every_recorded_session_has_its_place() {
     assert_eq!(seen, recorded);
 }
 
-/// Texts that an older server had and a newer one has not.
-const NEWER_TEXTS: &[(&str, &str)] = &[("node not found", "Permission denied")];
+/// Texts that differ on purpose. An agent whose node is unknown is told so, as by the older line: it registers again at
+/// that text only, which is what it has to do (endpoint notes, 3.2).
+const TEXTS: &[(&str, &str)] = &[("Permission denied", "node not found")];
 /// What Nomad says of its gossip layer, which holdfast has not.
 const MEMBERS: &[&str] = &[
     "ServerName",
@@ -173,9 +174,9 @@ const MEMBERS: &[&str] = &[
 
 fn play_quick(daemon: &Daemon, name: &str, cut: Cut) {
     let session = Recorded::load(name);
-    let unknown_byte = || drop(Peer::dial(daemon.rpc).try_write(&[0x63]));
+    let unknown_byte = |_: usize| drop(Peer::dial(daemon.rpc).try_write(&[0x63]));
     let mut replay = Replay::new(&session, cut);
-    replay.texts = NEWER_TEXTS;
+    replay.texts = TEXTS;
     let violation = name.starts_with("viol_dup_syn") || name.starts_with("viol_yamux");
     let heard = match name {
         "status_members" | "status_members__v112" => Replay { own: MEMBERS, ..replay }.play(daemon.rpc),
@@ -240,25 +241,24 @@ fn register(daemon: &Daemon) {
 }
 
 fn play_with_node(name: &str, cut: Cut) {
-    let mut daemon = Daemon::start("");
+    let daemon = Daemon::start("");
     let session = Recorded::load(name);
-    let replay = Replay { texts: NEWER_TEXTS, ..Replay::new(&session, cut) };
+    let replay = Replay { texts: TEXTS, ..Replay::new(&session, cut) };
     match name {
         "node_register" | "node_register__name_order" => drop(replay.play(daemon.rpc)),
-        // Its last answer is of the older line: the newer one goes by the token (node_register).
+        // The older line has another node, and goes by the secret where the newer one goes by the token: its last answer.
         "node_register__v112" => {
-            let session = session.first_turns(16);
-            Replay { session: &session, own: OLDER_NODE, ..replay }.play(daemon.rpc);
+            let session = session.first_turns(14);
+            Replay { session: &session, own: &["Node"], ..replay }.play(daemon.rpc);
         }
         "blocking_node_list" => {
             register(&daemon);
-            Replay { meanwhile: &|| touch(&daemon), ..replay }.play(daemon.rpc);
+            Replay { meanwhile: &|_| touch(&daemon), ..replay }.play(daemon.rpc);
         }
         "mode_multiplex_v2_mixed" => {
             register(&daemon);
-            // No events are left of before.
-            daemon = daemon.killed_and_again();
-            replay.play(daemon.rpc);
+            // The recording ended before any event was there.
+            Replay { deaf_to_events: true, ..replay }.play(daemon.rpc);
         }
         "codec_pipelined" | "data_after_fin" => {
             register(&daemon);
@@ -276,9 +276,6 @@ fn play_with_node(name: &str, cut: Cut) {
         }
     }
 }
-
-/// Fields of a node that only the older line has.
-const OLDER_NODE: &[&str] = &[];
 
 fn with_node(cut: Cut) {
     // Most of the time they wait.
@@ -409,7 +406,7 @@ fn violations_end_the_session_with_a_word() {
             assert_eq!(talk.heard.go_aways, [1], "{what} {cut:?}");
         }
     }
-    assert_eq!(daemon.log.count("multiplex_v2 conn accept failed"), 2 * cases.len());
+    daemon.log.until_count("multiplex_v2 conn accept failed", 2 * cases.len());
     // Another session was never harmed.
     let mut talk = session(&daemon, 6);
     talk.peer.write(&frame(PING, SYN, 0, 9));

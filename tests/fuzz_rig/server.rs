@@ -71,7 +71,7 @@ pub fn conn_limits() -> Limits {
 }
 
 pub fn caller() -> Caller {
-    Caller { peer: "192.0.2.7:4000".parse().unwrap(), tls_names: None, proven_node: None }
+    Caller { peer: "192.0.2.7:4000".parse().unwrap(), tls_names: None, proven_node: None, good_token: None }
 }
 
 pub fn state_with_nodes() -> State {
@@ -116,6 +116,7 @@ pub fn ctx() -> Ctx {
         seed: 7,
         signer: None,
         node_conn_established: None,
+        connections: None,
     }
 }
 

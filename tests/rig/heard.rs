@@ -50,7 +50,7 @@ impl fmt::Debug for Item {
 }
 
 /// One stream, as far as the server's side of it goes.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Stream {
     pub items: Vec<Item>,
     pub acked: bool,
@@ -73,6 +73,15 @@ enum Layer {
     },
 }
 
+impl fmt::Debug for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let items: Vec<String> =
+            self.items.iter().map(|item| format!("{item:?}").chars().take(160).collect()).collect();
+        let torn = self.bytes.len() - self.understood;
+        write!(f, "acked={} torn={torn} {}", self.acked, items.join(" "))
+    }
+}
+
 /// All that was heard on a connection.
 #[derive(Clone, Debug)]
 pub struct Heard {
@@ -84,6 +93,8 @@ pub struct Heard {
     /// Values of its answers to ours.
     pub pongs: Vec<u32>,
     pub go_aways: Vec<u32>,
+    /// A header that is none; nothing is understood from there on.
+    pub nonsense: Option<String>,
     /// Bytes in all.
     pub total: usize,
     /// The server closed.
@@ -106,6 +117,7 @@ impl Heard {
             pings: Vec::new(),
             pongs: Vec::new(),
             go_aways: Vec::new(),
+            nonsense: None,
             total: 0,
             ended: false,
         }
@@ -130,7 +142,10 @@ impl Heard {
     /// Takes one frame; false while it is not whole.
     fn frame(&mut self, kinds: bool) -> bool {
         let Some(header) = self.waiting.get(..12) else { return false };
-        assert_eq!(header[0], 0, "version of {}", hex(header));
+        if header[0] != 0 || header[1] > GO_AWAY {
+            self.nonsense = Some(hex(header));
+            return false;
+        }
         let (kind, flags) = (header[1], u16::from_be_bytes([header[2], header[3]]));
         let stream = u32::from_be_bytes(header[4..8].try_into().unwrap());
         let length = u32::from_be_bytes(header[8..12].try_into().unwrap());
@@ -156,8 +171,7 @@ impl Heard {
             }
             PING if flags & SYN != 0 => self.pings.push(length),
             PING => self.pongs.push(length),
-            GO_AWAY => self.go_aways.push(length),
-            other => panic!("frame type {other}"),
+            _ => self.go_aways.push(length),
         }
         true
     }

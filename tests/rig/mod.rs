@@ -22,7 +22,7 @@ pub use serde_json::{Value, json};
 pub use talk::{Reply, Talk};
 
 /// How long a condition may take before the test has failed. Far above what anything here needs.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(45);
 
 /// When that is, from now on.
 pub fn patience() -> Instant {

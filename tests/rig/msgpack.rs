@@ -77,7 +77,7 @@ fn head(count: usize, fixed: u8, two_bytes: u8, out: &mut Vec<u8>) {
     }
 }
 
-/// The first value, and how long it is; `None` while it is not whole.
+/// The first value, and how long it is; `None` while it is not whole, or none at all.
 pub fn unpack(bytes: &[u8]) -> Option<(Value, usize)> {
     let mut reader = Reader { bytes, at: 0 };
     let value = reader.value()?;
@@ -172,7 +172,8 @@ impl Reader<'_> {
                 self.map(count)?
             }
             0xe0.. => json!(i64::from(first as i8)),
-            other => panic!("{other:#04x}: no Go peer of this protocol writes that"),
+            // No Go peer of this protocol writes anything else.
+            _ => return None,
         })
     }
 }

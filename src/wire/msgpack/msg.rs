@@ -227,6 +227,7 @@ macro_rules! wire_structs {
     )*) => {$(
         $(#[$meta])*
         #[derive(Clone, Debug, Default, PartialEq)]
+        #[allow(unreachable_pub)]
         pub struct $name {
             $($(#[$field_meta])* pub $field: $type,)*
             $(

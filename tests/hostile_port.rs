@@ -115,7 +115,11 @@ fn harm(rng: &mut Rng, samples: &[Vec<Vec<u8>>], requests: &[Vec<u8>], rpc: Sock
             let _ = std::io::Read::read(&mut stream, &mut buffer);
         }
     }
+    // A plain connection that ends in order, while a query of it is parked, looks like one that waits for its answer;
+    // the system asks after a minute whether the peer is there. Too long for a test that counts connections.
+    let may_linger = turns.first().is_some_and(|turn| turn.first() == Some(&1));
     match rng.below(4) {
+        _ if may_linger => vanish(stream),
         0 => vanish(stream),
         1 => {
             let _ = stream.shutdown(std::net::Shutdown::Write);

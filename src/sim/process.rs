@@ -265,7 +265,8 @@ impl Process {
             self.writer.expect_command();
             ground.queue.push(at, Event::Process(self.life, Inner::Commands(proposals)));
         }
-        while let Some((_, late)) = self.waiting.pop_front_if(|(deadline, _)| *deadline <= ground.now) {
+        while self.waiting.front().is_some_and(|(deadline, _)| *deadline <= ground.now) {
+            let Some((_, late)) = self.waiting.pop_front() else { break };
             self.follow_ups.extend(late.iter().map(|proposal| Input::NotEnqueued { id: proposal.id }));
         }
         if !self.waiting.is_empty() && !std::mem::replace(&mut self.retry_queued, true) {
@@ -459,17 +460,7 @@ impl Process {
 
     fn close(&mut self, ground: &mut Ground, conn: ConnId, linger: bool, abort: bool) {
         ground.trace.step("close", &[conn.0, u64::from(linger), u64::from(abort)]);
-        let now = self.loop_now(ground);
-        let mut tail = VecDeque::new();
-        while linger && !abort {
-            let bytes = self.server.to_send(conn);
-            if bytes.is_empty() {
-                break;
-            }
-            tail.extend(bytes);
-            let count = bytes.len();
-            self.server.sent(now, conn, count);
-        }
+        let tail = if linger && !abort { self.take_tail(ground, conn) } else { VecDeque::new() };
         if ground.fault(Fault::LeakSocket, 30) {
             return;
         }
@@ -485,6 +476,21 @@ impl Process {
             ground.set_reading(link, Side::Server, true);
             ground.after(PARTING_WAIT, Event::Process(self.life, Inner::Parting(link)));
             self.go_on_parting(ground, conn);
+        }
+    }
+
+    /// All that the server has for a connection: it may forget it then.
+    fn take_tail(&mut self, ground: &Ground, conn: ConnId) -> VecDeque<u8> {
+        let now = self.loop_now(ground);
+        let mut tail = VecDeque::new();
+        loop {
+            let bytes = self.server.to_send(conn);
+            if bytes.is_empty() {
+                return tail;
+            }
+            tail.extend(bytes);
+            let count = bytes.len();
+            self.server.sent(now, conn, count);
         }
     }
 

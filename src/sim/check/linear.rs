@@ -58,7 +58,7 @@ fn of_node<'a>(all: &'a [Operation], node: NodeNumber, id: &str) -> Vec<Span<'a>
             Outcome::Refused(text) => text.starts_with("leadership lost"),
             Outcome::Unknown | Outcome::Pending | Outcome::TimedOut => true,
         };
-        if unsure && reads || reads && matches!(operation.outcome, Outcome::Refused(_)) {
+        if reads && (unsure || matches!(operation.outcome, Outcome::Refused(_))) {
             continue;
         }
         let until = if unsure { NEVER } else { operation.returned };

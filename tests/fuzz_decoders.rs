@@ -4,6 +4,7 @@
 //! A second each as part of the suite; `HOLDFAST_FUZZ_SECONDS` for longer, `HOLDFAST_SEED` to see a run again. The
 //! rooms have properties of their own beside their code; these are the bodies for long runs, over public functions.
 
+#![allow(clippy::print_stderr, unreachable_pub)]
 #![allow(clippy::unwrap_used)]
 
 #[path = "fuzz_rig/server.rs"]
@@ -110,7 +111,7 @@ fn serve(conn: &mut Conn, now: Instant, turn: usize) {
         assert!(events < 100_000, "events without an end");
         match event {
             Event::Protocol(_) => conn.admit(now),
-            Event::Call(call) if turn % 2 == 0 => {
+            Event::Call(call) if turn.is_multiple_of(2) => {
                 conn.reply(now, call.stream, call.seq, &call.method, Answer::Body(&[0x80]));
             }
             Event::Call(call) => conn.reply(now, call.stream, call.seq, &call.method, Answer::Error("no")),

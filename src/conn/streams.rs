@@ -254,6 +254,7 @@ impl Streams {
             stream,
             limits: world.limits,
             takes_calls: false,
+            reply_room: 0,
             tally: &mut self.tally,
             events: world.events,
             pipe: Pipe::Mux(&mut self.mux),
@@ -361,6 +362,7 @@ impl Streams {
     /// Lets a stream's codec act, then does what it decided.
     fn act(&mut self, world: &mut World<'_>, id: StreamId, act: impl FnOnce(&mut Stream, &mut Context<'_>) -> Fate) {
         let takes_calls = self.takes_calls(world);
+        let reply_room = world.reply_room(self.tally.unsent_bytes);
         let Some(stream) = self.streams.get_mut(id) else { return };
         let before = stream.deadline();
         let mut cx = Context {
@@ -368,6 +370,7 @@ impl Streams {
             stream: id,
             limits: world.limits,
             takes_calls,
+            reply_room,
             tally: &mut self.tally,
             events: world.events,
             pipe: Pipe::Mux(&mut self.mux),

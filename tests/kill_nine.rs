@@ -3,8 +3,7 @@
 //! Fifteen kills as part of the suite; `HOLDFAST_KILLS=1000` for the long run, `HOLDFAST_SEED` to repeat one.
 //! Source: reliability goal 4 and the rows on recovery; R6.9.
 
-#![allow(clippy::print_stderr, unreachable_pub)]
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stderr, unreachable_pub)]
 
 mod hostile_rig;
 #[path = "kill_rig/small_log.rs"]

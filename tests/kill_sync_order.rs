@@ -3,8 +3,7 @@
 //!
 //! Needs `strace`; without it, says so. Source: reliability goal 4; performance notes, "one sync a commit".
 
-#![allow(clippy::print_stderr, unreachable_pub)]
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stderr, unreachable_pub)]
 
 mod hostile_rig;
 

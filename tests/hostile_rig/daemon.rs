@@ -257,8 +257,9 @@ impl Daemon {
         let ended = self.child.try_wait().unwrap();
         let log = self.log_text();
         assert!(ended.is_none(), "it ended: {ended:?}\n{}", tail(&log));
-        for bad in ["panicked", "internal error", "please report", "overflow"] {
-            let found = log.lines().find(|line| line.contains(bad) && !line.contains("send window"));
+        // A peer may say that it has an internal error; ours come with these words.
+        for bad in ["panicked", "please report", "cannot be used any more"] {
+            let found = log.lines().find(|line| line.contains(bad));
             assert!(found.is_none(), "{found:?}\n{}", tail(&log));
         }
         assert_eq!(self.metric("holdfast_handler_panics_total"), 0.0);

@@ -1,6 +1,7 @@
 //! How many may come: connections of one address, streaming ones among them, and descriptors of the process (R1.2,
 //! R1.5 to R1.12, R1.28).
 
+#![allow(clippy::print_stderr)]
 #![allow(clippy::unwrap_used)]
 
 mod rig;

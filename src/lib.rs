@@ -50,5 +50,7 @@ pub mod edge;
 pub mod forward;
 pub mod mux;
 pub mod server;
+#[doc(hidden)]
+pub mod sim;
 pub mod state;
 pub mod wire;

@@ -1,6 +1,7 @@
 //! What an operator meets: the check of a configuration, exit statuses, signals, the service manager, the log
 //! (R1.2, R1.4, R1.37, R1.98, R6.21, R6.23 to R6.25, R6.27, R8.8).
 
+#![allow(clippy::print_stderr, unreachable_pub)]
 #![allow(clippy::unwrap_used)]
 
 mod rig;

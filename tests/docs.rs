@@ -122,3 +122,17 @@ fn the_sample_file_is_accepted_as_it_is_and_with_all_its_lines() {
     whole.name = as_it_is.name.clone();
     assert_eq!(whole, as_it_is);
 }
+
+#[test]
+fn every_metric_is_in_its_page_and_the_other_way_round() {
+    // R1.101
+    use holdfast::base::metric::ALL;
+    let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/man/holdfast-metrics.7")).expect("the page");
+    let mut named: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix(".It Ic ")).collect();
+    for (_, metric) in ALL {
+        assert!(named.contains(&metric.name), "{} is not in the page", metric.name);
+        assert!(page.contains(&format!(".Sy {} .", metric.prometheus)), "{} is not in the page", metric.prometheus);
+        named.retain(|name| *name != metric.name);
+    }
+    assert!(named.is_empty(), "in the page only: {named:?}");
+}

@@ -4,7 +4,7 @@
 //! A second each as part of the suite; `HOLDFAST_FUZZ_SECONDS` for longer, `HOLDFAST_SEED` to see a run again. The
 //! rooms have properties of their own beside their code; these are the bodies for long runs, over public functions.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stderr, unreachable_pub)]
 
 #[path = "fuzz_rig/server.rs"]
 mod fuzz_server;
@@ -110,7 +110,7 @@ fn serve(conn: &mut Conn, now: Instant, turn: usize) {
         assert!(events < 100_000, "events without an end");
         match event {
             Event::Protocol(_) => conn.admit(now),
-            Event::Call(call) if turn % 2 == 0 => {
+            Event::Call(call) if turn.is_multiple_of(2) => {
                 conn.reply(now, call.stream, call.seq, &call.method, Answer::Body(&[0x80]));
             }
             Event::Call(call) => conn.reply(now, call.stream, call.seq, &call.method, Answer::Error("no")),
@@ -411,7 +411,8 @@ fn handlers() {
         let mut state = begin.clone();
         for name in fuzz_server::METHODS {
             let method = holdfast::api::method(name).unwrap();
-            let outcome = holdfast::api::run_call(method, input, 7, &caller, input.len() % 2 == 0, &state, &ctx);
+            let outcome =
+                holdfast::api::run_call(method, input, 7, &caller, input.len().is_multiple_of(2), &state, &ctx);
             if let Outcome::Propose { command, finish } = outcome {
                 let index = Index(state.index().0 + 1);
                 let entry = Entry { time_unix_nanos: 9, session: None, command };

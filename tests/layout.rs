@@ -1,6 +1,8 @@
 //! Holds the source to the table of rooms in the docs of `src/lib.rs`: who may import whom, and who may touch the
 //! kernel. Says what to use instead.
 
+#![allow(clippy::print_stderr, unreachable_pub)]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -133,6 +135,7 @@ fn the_top_level_holds_what_was_agreed_and_nothing_else() {
         "tests",
         "packaging",
         "target",
+        "proptest-regressions",
     ];
     let extra: Vec<String> = fs::read_dir(root())
         .expect("the top level")
@@ -196,7 +199,7 @@ fn the_two_words_of_futures_are_nowhere() {
             assert!(!found, "{}: {word}", file.display());
         }
         let name = file.strip_prefix(root()).expect("below the top level").display().to_string();
-        let uses_unsafe = code(&text).contains("unsafe {") || code(&text).contains("unsafe fn");
+        let uses_unsafe = [" {", " fn"].iter().any(|after| code(&text).contains(&["unsafe", after].concat()));
         assert!(!uses_unsafe || allowed_unsafe.contains(&name.as_str()), "{name}: unsafe");
     }
 }

@@ -57,9 +57,9 @@ pub(super) fn settle(answer: Answer) -> Outcome {
     Outcome::Reply(Reply { result, effects: Vec::new() })
 }
 
-/// Reads a request's arguments.
+/// Reads a request's arguments, in memory of the order of their size.
 pub(super) fn arguments<T: Msg>(request: &Request<'_>) -> Result<T, DecodeError> {
-    T::decode(&mut Decoder::with_base(request.body, request.base))
+    T::decode(&mut Decoder::with_base(request.body, request.base).within_own_size())
 }
 
 /// An error with an HTTP status in its text, as `structs.NewErrRPCCoded` of Nomad writes it.

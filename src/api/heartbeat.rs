@@ -14,7 +14,7 @@ use super::auth::{Proof, may_have_been, prove};
 use super::identity::Identity;
 use super::outcome::{Effect, Finish, Outcome};
 use super::version::{IDENTITY, at_least};
-use super::{Ctx, Request};
+use super::{Caller, Ctx, Request};
 
 /// What makes an agent register again.
 pub(super) const NODE_NOT_FOUND: &str = "node not found";
@@ -41,14 +41,23 @@ pub(super) fn update_status(request: &Request<'_>, state: &State, ctx: &Ctx) -> 
         Proof::Nothing | Proof::Stale => return Err(NODE_NOT_FOUND.into()),
         Proof::Wrong => return Err(PERMISSION_DENIED.into()),
     }
-    let sign = wants_identity(&node.version, token, args.force_identity_renewal, state, ctx);
+    let mut effects = Vec::new();
+    let sign = match wants_identity(node, token, request.caller, state, ctx) {
+        _ if args.force_identity_renewal => knows_identities(&node.version),
+        Wants::New => true,
+        Wants::Nothing => false,
+        Wants::NothingUntil(due) => {
+            effects.push(Effect::TokenIsGoodUntil(token_mark(token), due));
+            false
+        }
+    };
     let key_id = ctx.signer.as_deref().filter(|_| sign).map_or("", |signer| signer.key_id());
     let direct = !args.write.forwarded;
     let changes = node.status != status
         || args.node_event.is_some()
         || (!key_id.is_empty() && key_id != &*node.identity_signing_key_id);
     if !changes {
-        return reply(node, direct, sign, Index(0), state, ctx);
+        return reply(node, direct, sign, effects, Index(0), state, ctx);
     }
     let command = Command::NodeUpdateStatus {
         node_id: args.node_id,
@@ -64,12 +73,19 @@ pub(super) fn update_status(request: &Request<'_>, state: &State, ctx: &Ctx) -> 
 /// The reply, once it is applied.
 pub(super) fn finish(node_id: &str, direct: bool, sign: bool, index: Index, state: &State, ctx: &Ctx) -> Answer {
     let node = state.node(node_id).ok_or(NODE_NOT_FOUND)?;
-    reply(node, direct, sign, index, state, ctx)
+    reply(node, direct, sign, Vec::new(), index, state, ctx)
 }
 
 /// A caller that got here is proven.
-fn reply(node: &Node, direct: bool, sign: bool, index: Index, state: &State, ctx: &Ctx) -> Answer {
-    let mut effects = Vec::with_capacity(3);
+fn reply(
+    node: &Node,
+    direct: bool,
+    sign: bool,
+    mut effects: Vec<Effect>,
+    index: Index,
+    state: &State,
+    ctx: &Ctx,
+) -> Answer {
     if direct {
         effects.push(Effect::ProveNode(node.id.clone()));
         effects.push(Effect::BindNode(node.id.clone()));
@@ -119,11 +135,51 @@ pub(super) fn servers_reply(node: &Node, state: &State, ctx: &Ctx) -> NodeUpdate
     }
 }
 
-/// Whether a node of this version, known to be who it is, gets a new identity: it shows none, or one that is due.
-pub(super) fn wants_identity(version: &str, token: &str, forced: bool, state: &State, ctx: &Ctx) -> bool {
-    let Some(signer) = ctx.signer.as_deref() else { return false };
+/// What a node that is known to be who it is wants of its identity.
+pub(super) enum Wants {
+    /// A new one.
+    New,
+    /// Nothing.
+    Nothing,
+    /// Nothing while it shows this token, until then (seconds since the Unix epoch).
+    NothingUntil(i64),
+}
+
+/// Whether agents of this version know identities.
+pub(super) fn knows_identities(version: &str) -> bool {
     at_least(version, IDENTITY)
-        && (forced || Identity::parse(token).is_none_or(|identity| identity.is_due(state, Some(signer), ctx.wall)))
+}
+
+/// Looks at what a node shows: it wants an identity when it has none or one that is due.
+///
+/// A node that goes on showing its secret has been given an identity once with this key and does not use it: it is
+/// not given another with every heartbeat, since signing costs ten times all the rest.
+fn wants_identity(node: &Node, token: &str, caller: &Caller, state: &State, ctx: &Ctx) -> Wants {
+    let Some(signer) = ctx.signer.as_deref() else { return Wants::Nothing };
+    if caller.good_token.is_some_and(|(mark, due)| mark == token_mark(token) && ctx.wall.unix_seconds() < due) {
+        return Wants::Nothing;
+    }
+    if !knows_identities(&node.version) {
+        return Wants::Nothing;
+    }
+    match Identity::parse(token) {
+        None if signer.key_id() == &*node.identity_signing_key_id => Wants::Nothing,
+        Some(identity) if !identity.is_due(state, Some(signer), ctx.wall) => Wants::NothingUntil(identity.due_at()),
+        _ => Wants::New,
+    }
+}
+
+/// Whether a node that registers with this token gets an identity: it shows none that is good.
+pub(super) fn registers_for_identity(version: &str, token: &str, state: &State, ctx: &Ctx) -> bool {
+    let Some(signer) = ctx.signer.as_deref() else { return false };
+    let good = |identity: Identity| !identity.is_due(state, Some(signer), ctx.wall);
+    knows_identities(version) && !Identity::parse(token).is_some_and(good)
+}
+
+/// Stands for a token that was looked at before on this connection. Not a secret's proof: what it decides is only
+/// whether a proven node gets a new identity.
+fn token_mark(token: &str) -> u64 {
+    token.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// A new identity, when one is wanted and there is a key.

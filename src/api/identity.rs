@@ -178,6 +178,11 @@ impl<'a> Identity<'a> {
         left < whole / 3 || whole <= 0 || self.key(state, signer).is_none()
     }
 
+    /// From then on [`Identity::is_due`], seconds since the Unix epoch, as long as its key is known.
+    pub(super) fn due_at(&self) -> i64 {
+        self.claims.exp.saturating_sub(self.claims.exp.saturating_sub(self.claims.iat) / 3)
+    }
+
     fn key<'k>(&self, state: &'k State, signer: Option<&'k Signer>) -> Option<&'k [u8]> {
         if self.header.alg != "EdDSA" {
             return None;

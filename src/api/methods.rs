@@ -7,7 +7,7 @@ use super::Weight::{Heavy, Light};
 use super::answer::settle;
 use super::{
     Access, Method, StreamingMethod, UnknownMethod, Weight, acl, agent, event, heartbeat, keyring, node, node_admin,
-    node_client, registration, status, to_node,
+    node_client, operator, registration, status, to_node,
 };
 
 /// One row for each method: name, access, weight, whether it is a heartbeat, handler.
@@ -77,6 +77,7 @@ pub(super) static METHODS: &[Method] = methods! {
     "ClientStats.Stats" AnyServer Light => to_node::pass_on;
     "FileSystem.List" AnyServer Light => to_node::about_alloc;
     "FileSystem.Stat" AnyServer Light => to_node::about_alloc;
+    "Holdfast.Connections" Local Light => operator::connections;
     "Keyring.ListPublic" Read Light => keyring::list_public;
     "Node.BatchDeregister" Write Heavy => node_admin::batch_deregister;
     "Node.Deregister" Write Light => node_admin::deregister;

@@ -15,6 +15,7 @@ mod methods;
 pub mod node;
 mod node_admin;
 mod node_client;
+mod operator;
 pub mod outcome;
 mod registration;
 pub mod status;
@@ -32,6 +33,7 @@ use std::time::Duration;
 
 use crate::base::time::WallTime;
 use crate::state::{ApplyResult, State};
+use crate::wire::body::operator::ConnectionsResponse;
 use crate::wire::body::query::{GenericResponse, WriteMeta};
 
 use self::answer::{body, settle};
@@ -176,6 +178,8 @@ pub struct Caller {
     pub tls_names: Option<Arc<[String]>>,
     /// The node whose SecretID was shown on this connection.
     pub proven_node: Option<Arc<str>>,
+    /// A token shown on this connection that needs no other look until then: its mark, seconds since the Unix epoch.
+    pub good_token: Option<(u64, i64)>,
 }
 
 /// Another server of this region, as agents are told of it.
@@ -221,6 +225,8 @@ pub struct Ctx {
     /// Which connections lead to a node: set by the server for Status.HasNodeConn, when the node has one.
     /// Seconds and nanoseconds since the Unix epoch of the newest.
     pub node_conn_established: Option<WallTime>,
+    /// Who is connected: set by the server for Holdfast.Connections.
+    pub connections: Option<Arc<ConnectionsResponse>>,
 }
 
 /// What a raft replica says of itself.

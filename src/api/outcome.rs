@@ -57,6 +57,8 @@ impl Default for ReplyResult {
 pub enum Effect {
     /// The caller showed this node's SecretID (only when the request was not forwarded).
     ProveNode(Arc<str>),
+    /// The token of this mark needs no other look on this connection until then, seconds since the Unix epoch.
+    TokenIsGoodUntil(u64, i64),
     /// This connection leads to the node (only when the request was not forwarded).
     BindNode(Arc<str>),
     /// The node was heard: its timer is set to the TTL it was told ([`super::Ctx::heartbeat_ttl`]) plus grace.

@@ -17,7 +17,7 @@ use crate::wire::msgpack::{Decoder, Encoder, Raw, Result as Decoded};
 
 use super::answer::{Answer, Failure, arguments, body_with};
 use super::auth::same_secret;
-use super::heartbeat::{heard, identity_for, servers_reply, wants_identity};
+use super::heartbeat::{heard, identity_for, registers_for_identity, servers_reply};
 use super::outcome::{Effect, Finish, Outcome, Reply, ReplyResult};
 use super::{Caller, Ctx, Request};
 
@@ -38,7 +38,7 @@ pub(super) fn register(request: &Request<'_>, state: &State, ctx: &Ctx) -> Answe
         return Ok(conflict(&head, stored, request.caller, ctx));
     }
     let version = head.attributes.get("nomad.version").map_or("", String::as_str);
-    let sign = wants_identity(version, &args.write.auth_token, false, state, ctx);
+    let sign = registers_for_identity(version, &args.write.auth_token, state, ctx);
     let node = match ctx.signer.as_deref().filter(|_| sign) {
         Some(signer) => signed_by(&args.node.raw, signer.key_id())?,
         None => args.node.raw,

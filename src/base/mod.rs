@@ -7,5 +7,6 @@ pub mod id;
 pub mod metric;
 pub mod rng;
 pub mod slab;
+pub mod sorted;
 pub mod time;
 pub mod timers;

@@ -74,6 +74,9 @@ pub enum Command {
     /// Show the machines of the fleet
     #[command(subcommand)]
     Node(NodeCommand),
+    /// Look into one server
+    #[command(subcommand)]
+    Operator(OperatorCommand),
     /// Load a server and measure it
     #[command(subcommand)]
     Bench(BenchCommand),
@@ -94,6 +97,13 @@ pub enum NodeCommand {
         #[arg(value_name = "ID")]
         id: String,
     },
+}
+
+/// What to look at in a server.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub enum OperatorCommand {
+    /// List its connections: peer, protocol, TLS, certificate, node
+    Connections,
 }
 
 /// What to load a server with.
@@ -345,7 +355,7 @@ mod tests {
                 manual_names.insert(name.to_owned());
             }
         }
-        let groups: BTreeSet<String> = ["node", "bench"].map(str::to_owned).into();
+        let groups: BTreeSet<String> = ["node", "operator", "bench"].map(str::to_owned).into();
         assert_eq!(manual_flags, flags);
         assert_eq!(manual_names, names.difference(&groups).cloned().collect());
         for group in groups {

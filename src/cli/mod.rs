@@ -6,6 +6,7 @@
 pub mod args;
 mod bench;
 mod node;
+mod operator;
 mod output;
 mod status;
 
@@ -149,6 +150,7 @@ fn execute(cli: Cli, out: &mut dyn Write) -> Result<Exit, Failure> {
     match cli.command {
         Command::Status => status::run(&context, out),
         Command::Node(command) => node::run(&context, out, &command),
+        Command::Operator(command) => operator::run(&context, out, &command),
         Command::Bench(command) => bench::run(&context, out, &command),
     }
 }

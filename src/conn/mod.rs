@@ -485,6 +485,11 @@ impl Conn {
         self.protocol
     }
 
+    /// Whether it is inside TLS.
+    pub fn is_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
     /// The peer's certificate, when TLS verified one.
     pub fn certificate(&self) -> Option<&Arc<PeerCertificate>> {
         self.tls.as_ref().and_then(|tls| tls.certificate.as_ref())

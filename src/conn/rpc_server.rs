@@ -19,6 +19,9 @@ use super::report::Cause;
 use super::stream::Context;
 use super::stream::Fate;
 
+/// The error of a call whose reply found no room.
+const UNREAD: &str = "too many replies wait to be read on the connection";
+
 /// The serving side of a stream of calls.
 #[derive(Debug, Default)]
 pub(super) struct RpcServer {
@@ -177,6 +180,7 @@ impl RpcServer {
 
     fn send(&mut self, cx: &mut Context<'_>, seq: u64, method: &str, answer: Answer<'_>) {
         let (error, body) = match answer {
+            Answer::Body(body) if body.len() > cx.reply_room => (UNREAD, rpc::EMPTY_BODY),
             Answer::Body(body) => ("", body),
             Answer::Error(error) | Answer::LastError(error) => (error, rpc::EMPTY_BODY),
         };

@@ -160,6 +160,7 @@ impl Single {
             stream: STREAM,
             limits: world.limits,
             takes_calls: !self.draining && world.takes_calls(0),
+            reply_room: world.reply_room(0),
             tally: &mut self.tally,
             events: world.events,
             pipe: Pipe::Outbox(world.out),

@@ -52,6 +52,8 @@ pub(super) struct Context<'a> {
     pub(super) limits: &'a Limits,
     /// False while calls are not taken: too many answers wait, or the connection drains.
     pub(super) takes_calls: bool,
+    /// Bytes of replies that may still wait for the peer; a larger reply is refused.
+    pub(super) reply_room: usize,
     pub(super) tally: &'a mut Tally,
     pub(super) events: &'a mut VecDeque<Event>,
     pub(super) pipe: Pipe<'a>,
@@ -101,6 +103,14 @@ impl World<'_> {
     /// Bytes that streaming calls may send now.
     pub(super) fn room(&self) -> usize {
         OUTBOX_BYTES.saturating_sub(self.waiting_bytes)
+    }
+
+    /// Bytes that replies may add to `unsent_bytes` of others. Calls that were taken together may all have large
+    /// replies, and so may parked queries: these can be no more than the peer lets pass, or two large messages over
+    /// the bound at which no more calls are taken.
+    pub(super) fn reply_room(&self, unsent_bytes: usize) -> usize {
+        let most = self.limits.max_unsent_bytes.saturating_add(self.limits.max_message_bytes.saturating_mul(2));
+        most.saturating_sub(self.waiting_bytes.saturating_add(unsent_bytes))
     }
 
     /// Whether so little waits, `unsent_bytes` of replies among it, that calls may be taken.

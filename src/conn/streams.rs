@@ -3,10 +3,10 @@
 //! Source: transport notes, sections 3.8 and 4; requirements R1.34 to R1.43. Unlike Go peers, a stream that stays
 //! silent, or ends before its byte, harms no other (R1.40).
 
-use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
 use crate::base::id::StreamId;
+use crate::base::sorted::SortedMap;
 use crate::base::time::Instant;
 use crate::base::timers::Timers;
 use crate::mux::session;
@@ -38,7 +38,7 @@ pub(super) struct Streams {
     mux: MuxSession,
     /// Each stream begins with a byte of its own (v2).
     first_bytes: bool,
-    streams: BTreeMap<StreamId, Stream>,
+    streams: SortedMap<StreamId, Stream>,
     /// The deadlines of streams.
     timers: Timers<StreamId>,
     tally: Tally,
@@ -59,7 +59,7 @@ impl Streams {
         Streams {
             mux: MuxSession::new(Side::Server, limits.clone(), now),
             first_bytes,
-            streams: BTreeMap::new(),
+            streams: SortedMap::default(),
             timers: Timers::default(),
             tally: Tally::default(),
             next_seq: 1,
@@ -168,7 +168,7 @@ impl Streams {
 
     /// We send no more on a streaming stream.
     pub(super) fn finish(&mut self, world: &mut World<'_>, stream: StreamId) {
-        let Some(Stream::Streaming(streaming)) = self.streams.get_mut(&stream) else { return };
+        let Some(Stream::Streaming(streaming)) = self.streams.get_mut(stream) else { return };
         if streaming.finish() {
             self.mux.finish(world.now, stream);
             self.settle(world, &[]);
@@ -201,7 +201,7 @@ impl Streams {
         self.draining = true;
         self.mux.go_away(GoAway::Normal);
         let fresh = self.streams.iter().filter(|(_, stream)| matches!(stream, Stream::Fresh(_)));
-        for stream in fresh.map(|(stream, _)| *stream).collect::<Vec<_>>() {
+        for stream in fresh.map(|(stream, _)| stream).collect::<Vec<_>>() {
             self.mux.reset(stream);
             self.forget(stream);
         }
@@ -233,7 +233,7 @@ impl Streams {
     }
 
     fn can_send(&self, stream: StreamId) -> bool {
-        matches!(self.streams.get(&stream), Some(Stream::Streaming(streaming)) if streaming.can_send())
+        matches!(self.streams.get(stream), Some(Stream::Streaming(streaming)) if streaming.can_send())
     }
 
     fn takes_calls(&self, world: &World<'_>) -> bool {
@@ -254,6 +254,7 @@ impl Streams {
             stream,
             limits: world.limits,
             takes_calls: false,
+            reply_room: 0,
             tally: &mut self.tally,
             events: world.events,
             pipe: Pipe::Mux(&mut self.mux),
@@ -285,7 +286,7 @@ impl Streams {
             return false;
         }
         self.stalled = false;
-        let stalled = self.streams.iter().filter(|(_, stream)| is_stalled(stream)).map(|(stream, _)| *stream);
+        let stalled = self.streams.iter().filter(|(_, stream)| is_stalled(stream)).map(|(stream, _)| stream);
         for stream in stalled.collect::<Vec<_>>() {
             self.act(world, stream, Stream::writable);
         }
@@ -297,7 +298,7 @@ impl Streams {
             session::Event::Opened(stream) => self.opened(world, stream),
             session::Event::Data(stream, range) => {
                 let data = bytes.get(range).unwrap_or_default();
-                if matches!(self.streams.get(&stream), Some(Stream::Fresh(_))) {
+                if matches!(self.streams.get(stream), Some(Stream::Fresh(_))) {
                     self.first_data(world, stream, data);
                 } else {
                     self.act(world, stream, |stream, cx| stream.data(cx, data));
@@ -361,13 +362,15 @@ impl Streams {
     /// Lets a stream's codec act, then does what it decided.
     fn act(&mut self, world: &mut World<'_>, id: StreamId, act: impl FnOnce(&mut Stream, &mut Context<'_>) -> Fate) {
         let takes_calls = self.takes_calls(world);
-        let Some(stream) = self.streams.get_mut(&id) else { return };
+        let reply_room = world.reply_room(self.tally.unsent_bytes);
+        let Some(stream) = self.streams.get_mut(id) else { return };
         let before = stream.deadline();
         let mut cx = Context {
             now: world.now,
             stream: id,
             limits: world.limits,
             takes_calls,
+            reply_room,
             tally: &mut self.tally,
             events: world.events,
             pipe: Pipe::Mux(&mut self.mux),
@@ -394,7 +397,7 @@ impl Streams {
 
     fn forget(&mut self, id: StreamId) {
         self.starved.remove(&id);
-        let Some(mut stream) = self.streams.remove(&id) else { return };
+        let Some(mut stream) = self.streams.remove(id) else { return };
         if let Some(at) = stream.deadline() {
             self.timers.cancel(at, id);
         }
@@ -407,7 +410,7 @@ impl Streams {
             let cause = if self.first_bytes { Cause::MultiplexV2Accept } else { Cause::MultiplexAccept };
             world.events.push_back(report(cause, error));
         }
-        let streams = self.streams.keys().copied().collect::<Vec<_>>();
+        let streams = self.streams.keys().collect::<Vec<_>>();
         for stream in streams {
             self.act(world, stream, |stream, cx| {
                 stream.lost(cx, None);

@@ -142,11 +142,13 @@ mod tests {
             seed: 0,
             signer: None,
             node_conn_established: None,
+            connections: None,
         }
     }
 
     fn job(id: u64, method: &'static Method) -> Job {
-        let caller = Caller { peer: "127.0.0.1:1".parse().unwrap(), tls_names: None, proven_node: None };
+        let caller =
+            Caller { peer: "127.0.0.1:1".parse().unwrap(), tls_names: None, proven_node: None, good_token: None };
         let work = Work::Call { method, body: Arc::from([]), base: 0, last_run: false };
         Job { id: CallId(id), work, caller: Arc::new(caller), ctx: Arc::new(ctx()) }
     }

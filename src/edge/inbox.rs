@@ -15,8 +15,9 @@ use crate::server::port::JobOutcome;
 
 use super::reload::Reloaded;
 
-/// Messages that may wait for the loop; a thread with one more waits.
-pub const INBOX_MESSAGES_MAX: usize = 4096;
+/// Messages that may wait for the loop; a thread with one more waits. Few, as each may hold a large reply, and as
+/// many handlers as there are cores keep the loop busy.
+pub const INBOX_MESSAGES_MAX: usize = 32;
 
 /// Ends the loop's sleep. One system call for any number of rings in a turn.
 #[derive(Debug)]

@@ -61,7 +61,8 @@ pub fn load(config: &TlsConfig, region: &str) -> Result<TlsMaterial, String> {
             material.rpc = Security {
                 tls: Some(Arc::new(identity.server(Some(verifier))?)),
                 require_tls: !config.rpc_upgrade_mode,
-                raft_name: config.verify_server_hostname.then(|| Arc::from(format!("server.{region}.nomad"))),
+                raft_name: (config.verify_server_hostname && !config.rpc_upgrade_mode)
+                    .then(|| Arc::from(format!("server.{region}.nomad"))),
             };
         }
         if config.http {

@@ -15,8 +15,10 @@ use crate::conn::report::Cause;
 use crate::conn::{Answer, RpcCall};
 use crate::consensus::{Proposal, Resolution};
 use crate::state::watch::WatchKey;
+use crate::wire::body::node_call::NodeSpecificRequest;
 use crate::wire::body::query::{RouteFields, route_fields};
 use crate::wire::entry::Command;
+use crate::wire::msgpack::Msg;
 
 use super::Server;
 use super::http::HttpKind;
@@ -236,7 +238,7 @@ impl Server {
 
     fn run_light(&mut self, query: &Query, last_run: bool) -> Outcome {
         self.fresh_ctx(query.method.heartbeat);
-        self.ctx.node_conn_established = self.established_for(query);
+        self.add_facts(query);
         let request =
             Request { method: query.method.name, body: &query.body, base: query.base, caller: &query.caller, last_run };
         let state = self.root.load();
@@ -250,14 +252,20 @@ impl Server {
         self.output(Output::Run(job));
     }
 
-    /// When the newest connection to the node that Status.HasNodeConn names was made.
-    fn established_for(&self, query: &Query) -> Option<crate::base::time::WallTime> {
-        if query.method.name != "Status.HasNodeConn" {
-            return None;
+    /// Adds what only the loop knows, for the two methods that ask for it.
+    fn add_facts(&mut self, query: &Query) {
+        self.ctx.node_conn_established = None;
+        self.ctx.connections = None;
+        match query.method.name {
+            "Status.HasNodeConn" => {
+                if let Ok(request) = NodeSpecificRequest::from_bytes(&query.body) {
+                    let newest = self.nodes.of(&request.node_id).next();
+                    self.ctx.node_conn_established = newest.map(|(_, established)| established);
+                }
+            }
+            "Holdfast.Connections" => self.ctx.connections = Some(Arc::new(self.list_links())),
+            _ => {}
         }
-        let request: crate::wire::body::node_call::NodeSpecificRequest =
-            crate::wire::msgpack::Msg::from_bytes(&query.body).ok()?;
-        self.nodes.of(&request.node_id).next().map(|(_, established)| established)
     }
 
     /// A job came back from the pool.
@@ -282,6 +290,8 @@ impl Server {
     fn fail_job(&mut self, now: Instant, job: CallId, group: Option<(Key, u64)>, text: &str) {
         match group {
             Some((group, _)) => self.resolve_group(group, ReplyResult::Error(text.to_owned())),
+            // A streaming call has no entry among the calls: it ends with the error in its own wrapper.
+            None if self.stream_jobs.contains_key(&job) => self.fail_stream_job(now, job, text),
             None => self.answer_error(now, job, text),
         }
     }
@@ -610,6 +620,7 @@ impl Server {
     fn on_effect(&mut self, now: Instant, conn: ConnId, effect: Effect) {
         match effect {
             Effect::ProveNode(node_id) => self.prove_node(conn, node_id),
+            Effect::TokenIsGoodUntil(mark, until) => self.note_good_token(conn, (mark, until)),
             Effect::BindNode(node_id) => self.bind_node(conn, &node_id),
             Effect::ResetHeartbeat(node_id) => {
                 if self.leader.view().is_self {

@@ -66,8 +66,12 @@ impl EventBuffer {
         EventBuffer { batches: VecDeque::new(), first: 0, gone_up_to: index, events: 0, bytes: 0, cap_bytes }
     }
 
-    /// Adds the events of an entry; says how many old ones made room.
+    /// Adds the events of an entry; says how many old ones made room. Those of an entry that counts as gone are not
+    /// held again: a process that begins is told once more of what it has applied.
     pub fn push(&mut self, index: u64, events: Vec<Event>) -> usize {
+        if index <= self.gone_up_to {
+            return 0;
+        }
         self.events += events.len();
         self.bytes += events.iter().map(event_bytes).sum::<usize>();
         self.batches.push_back(Batch { index, events, whole: None });
@@ -125,6 +129,10 @@ impl EventBuffer {
         let start = (position - self.first) as usize;
         for at in start..(start + BATCHES_A_STEP).min(self.batches.len()) {
             let batch = &mut self.batches[at];
+            // Also when an index was asked for that is yet to come (R1j "events"): nothing below it is repeated.
+            if i64::try_from(batch.index).is_ok_and(|index| index < filter.index) {
+                continue;
+            }
             let wanted = batch.events.iter().filter(|event| filter.matches(event)).count();
             let after = self.first + at as u64 + 1;
             if wanted == 0 {
@@ -160,7 +168,7 @@ impl EventBuffer {
 }
 
 fn event_bytes(event: &Event) -> usize {
-    event.payload_json.len() + event.key.len() + 128
+    event.payload.held_bytes() + event.key.len() + 128
 }
 
 fn wrap(json: String) -> Arc<[u8]> {
@@ -203,9 +211,55 @@ fn event_message(index: u64, events: &[&Event]) -> Arc<[u8]> {
             text(event.kind),
             text(&event.key),
             text(&event.namespace),
-            event.payload_json,
+            event.payload.json(),
         ));
     }
     json.push_str("]}");
     wrap(json)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event() -> Vec<Event> {
+        vec![Event {
+            topic: "Node",
+            kind: "NodeRegistration",
+            key: "a".into(),
+            filter_keys: Vec::new(),
+            namespace: "".into(),
+            payload: crate::state::events::Payload::Node(Arc::default()),
+        }]
+    }
+
+    fn wants(index: i64) -> EventFilter {
+        EventFilter { topics: vec![("*".to_owned(), vec!["*".to_owned()])], namespace: "*".to_owned(), index }
+    }
+
+    // R1j "events": a process that begins announces what it does not hold, and does not tell it afterwards.
+    #[test]
+    fn what_counts_as_gone_is_not_held_again() {
+        let mut buffer = EventBuffer::new(1 << 20, 7);
+        assert_eq!(buffer.begin(5), (0, Some((5, 7))));
+        for index in 6..=8 {
+            buffer.push(index, event());
+        }
+        assert_eq!(buffer.len(), 1);
+        assert!(matches!(buffer.next(0, 7, &wants(5)), Next::Message(_, 1)));
+        assert_eq!(buffer.index_before(1), Some(8));
+    }
+
+    // R1j "events": only indexes from the one asked for, also when that one is yet to come.
+    #[test]
+    fn nothing_below_the_index_asked_for_is_told() {
+        let mut buffer = EventBuffer::new(1 << 20, 0);
+        let (position, gap) = buffer.begin(9);
+        assert_eq!((position, gap), (0, None));
+        buffer.push(8, event());
+        assert_eq!(buffer.next(position, 0, &wants(9)), Next::Skipped(1));
+        buffer.push(9, event());
+        assert!(matches!(buffer.next(1, 8, &wants(9)), Next::Message(_, 2)));
+        assert!(matches!(buffer.next(0, 0, &wants(-1)), Next::Message(_, 1)));
+    }
 }

@@ -21,6 +21,8 @@ use super::route::LeaderView;
 /// Nodes whose expiry may be on its way at once: each is an entry of its own, so that no entry grows with the fleet
 /// (R8.22).
 const EXPIRIES_IN_FLIGHT: usize = 1024;
+/// A certificate that ends sooner is told of in the status.
+const CERTIFICATE_WARNING_DAYS: i64 = 30;
 /// A node whose expiry could not be written is looked at again after this.
 const EXPIRY_RETRY: Duration = Duration::from_secs(1);
 
@@ -145,7 +147,14 @@ impl Server {
             _ if self.leader.known.leader.is_some() => "follower",
             _ => "server without a leader",
         };
-        let text = format!("{role}, region {}, {} nodes", self.settings.region, self.root.load().node_count());
+        let mut text = format!("{role}, region {}", self.settings.region);
+        if let Some((file, ends)) = &self.certificate_ends {
+            // R8.14: an operator who looks at the unit sees it coming.
+            let days = (ends - self.wall.unix_seconds()).div_euclid(86_400);
+            if days < CERTIFICATE_WARNING_DAYS {
+                text.push_str(&format!(", certificate {file} ends in {days} days"));
+            }
+        }
         if text != self.said_status {
             self.said_status.clone_from(&text);
             self.output(Output::Status(text));

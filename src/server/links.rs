@@ -13,6 +13,7 @@ use crate::base::slab::Key;
 use crate::base::time::Instant;
 use crate::conn::report::{Cause, Report};
 use crate::conn::{Conn, Event, Protocol};
+use crate::wire::body::operator::{ConnectionStub, ConnectionsResponse};
 use crate::wire::first_byte::FirstByte;
 
 use super::Server;
@@ -43,6 +44,18 @@ pub(super) struct Link {
     streaming_place: bool,
 }
 
+impl Link {
+    /// Nothing goes on on a stream any more. An empty map of the standard library keeps its last node: that is given
+    /// back, since most connections are idle most of the time.
+    fn take_busy(&mut self, stream: StreamId) -> Option<Busy> {
+        let taken = self.busy.remove(&stream);
+        if self.busy.is_empty() {
+            self.busy = BTreeMap::new();
+        }
+        taken
+    }
+}
+
 /// What a connection that is over still has to send.
 pub(super) enum Closing {
     Bytes(Vec<u8>, usize),
@@ -64,6 +77,9 @@ impl Closing {
         }
     }
 }
+
+/// Connections in one list of them.
+const LISTED_LINKS_MAX: usize = 10_000;
 
 /// The answer to a connection over the limit of its address (http notes, section 1.2).
 const TOO_MANY_TEXT: &str = "Your IP is issuing too many concurrent connections, please rate limit your calls";
@@ -113,7 +129,7 @@ impl Server {
             Listener::Rpc => Conn::accept_rpc(now, self.conn_limits.clone(), &self.settings.rpc_security),
             Listener::Http => Conn::accept_http(now, self.conn_limits.clone(), &self.settings.http_security),
         };
-        let caller = Arc::new(Caller { peer, tls_names: None, proven_node: None });
+        let caller = Arc::new(Caller { peer, tls_names: None, proven_node: None, good_token: None });
         let link = Link {
             id,
             listener,
@@ -304,7 +320,7 @@ impl Server {
     }
 
     fn on_stream_gone(&mut self, now: Instant, id: ConnId, stream: StreamId) {
-        if let Some(busy) = self.link(id).and_then(|link| link.busy.remove(&stream)) {
+        if let Some(busy) = self.link(id).and_then(|link| link.take_busy(stream)) {
             self.end_busy(now, id, stream, busy);
         }
     }
@@ -327,7 +343,7 @@ impl Server {
         if let Some(link) = self.link(id) {
             match busy {
                 Some(busy) => link.busy.insert(stream, busy),
-                None => link.busy.remove(&stream),
+                None => link.take_busy(stream),
             };
         }
     }
@@ -341,6 +357,12 @@ impl Server {
             && link.caller.proven_node.as_ref() != Some(&node_id)
         {
             link.caller = Arc::new(Caller { proven_node: Some(node_id), ..(*link.caller).clone() });
+        }
+    }
+
+    pub(super) fn note_good_token(&mut self, id: ConnId, good_token: (u64, i64)) {
+        if let Some(link) = self.link(id) {
+            link.caller = Arc::new(Caller { good_token: Some(good_token), ..(*link.caller).clone() });
         }
     }
 
@@ -377,6 +399,21 @@ impl Server {
                 self.with_conn(now, id, |now, c| c.drain(now));
             }
         }
+    }
+
+    /// Who is connected (R1.3).
+    pub(super) fn list_links(&self) -> ConnectionsResponse {
+        let open = self.links.iter().flatten();
+        let connections = open.take(LISTED_LINKS_MAX).map(|link| ConnectionStub {
+            peer: link.peer.to_string(),
+            protocol: protocol_name(link.conn.protocol()).to_owned(),
+            tls: link.conn.is_tls(),
+            certificate_names: link.caller.tls_names.as_deref().unwrap_or_default().to_vec(),
+            node_id: link.node.as_deref().unwrap_or_default().to_owned(),
+            streams: link.conn.streams() as u64,
+            calls: link.busy.values().filter(|busy| matches!(busy, Busy::Call(_))).count() as u64,
+        });
+        ConnectionsResponse { connections: connections.collect(), total: self.open_links as u64 }
     }
 
     /// Gauges that are counted when they are asked for.

@@ -100,6 +100,8 @@ pub struct Server {
     ended: bool,
     said_ready: bool,
     said_status: String,
+    /// The certificate that ends first, and when (seconds since the Unix epoch).
+    certificate_ends: Option<(String, i64)>,
 }
 
 impl Server {
@@ -136,6 +138,7 @@ impl Server {
             seed: 0,
             signer: None,
             node_conn_established: None,
+            connections: None,
         };
         let times = Times {
             min_ttl: settings.heartbeat_min_ttl,
@@ -185,6 +188,7 @@ impl Server {
             ended: false,
             said_ready: false,
             said_status: String::new(),
+            certificate_ends: None,
             settings,
         }
     }
@@ -250,7 +254,10 @@ impl Server {
                 if left_out > 0 {
                     text.push_str(&format!(" left_out={left_out}"));
                 }
-                self.log(level, text);
+                // The framer's own lines can be shown or hidden apart (R1.33).
+                let framer = matches!(cause, Cause::MultiplexAccept | Cause::MultiplexV2Accept);
+                let target = if framer { "holdfast::yamux" } else { "holdfast::server" };
+                self.output(Output::Log { level, target, text });
             }
         }
     }
@@ -371,6 +378,9 @@ impl Server {
         for (file, ends) in &facts.certificates {
             self.metrics.set_labelled(Id::CertificateExpiry, file, *ends as f64);
         }
+        let next = facts.certificates.iter().min_by_key(|(_, ends)| *ends);
+        self.certificate_ends = next.cloned();
+        self.say_status();
     }
 
     /// Makes the gauges true.

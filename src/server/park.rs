@@ -270,7 +270,7 @@ mod tests {
     };
 
     fn query(body: &[u8]) -> Query {
-        let caller = Caller { peer: ([127, 0, 0, 1], 1).into(), tls_names: None, proven_node: None };
+        let caller = Caller { peer: ([127, 0, 0, 1], 1).into(), tls_names: None, proven_node: None, good_token: None };
         Query { method: &METHOD, body: body.into(), base: 0, caller: Arc::new(caller) }
     }
 

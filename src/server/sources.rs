@@ -147,6 +147,13 @@ impl Server {
         }
     }
 
+    /// The handler of a streaming call did not run, or failed.
+    pub(super) fn fail_stream_job(&mut self, now: Instant, job: CallId, text: &str) {
+        if let Some(key) = self.stream_jobs.remove(&job) {
+            self.refuse_stream(now, key, &format!("RPC Error:: 500,{text}"));
+        }
+    }
+
     // Bridges.
 
     fn bridge(&mut self, now: Instant, key: Key, to_node: &ToNode) {

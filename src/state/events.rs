@@ -18,7 +18,7 @@ pub const NODE_DRAIN: &str = "NodeDrain";
 pub const NODE_STREAM_EVENT: &str = "NodeStreamEvent";
 
 /// One event of one entry.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Event {
     /// `Node` and its like.
     pub topic: &'static str,
@@ -30,25 +30,51 @@ pub struct Event {
     pub filter_keys: Vec<Arc<str>>,
     /// Empty for things outside namespaces.
     pub namespace: Arc<str>,
-    /// The payload as JSON, without secrets: `{"Node":{...}}`.
-    pub payload_json: Arc<str>,
+    /// The thing itself.
+    pub payload: Payload,
+}
+
+/// What an event tells of. Its JSON is made when somebody reads it: most events are never read, and the text costs more
+/// than applying the entry.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Payload {
+    /// A node as it was then.
+    Node(Arc<Node>),
+}
+
+impl Payload {
+    /// As JSON, without secrets: `{"Node":{...}}`.
+    pub fn json(&self) -> String {
+        // About what the payload of a small node takes.
+        let mut json = String::with_capacity(4096);
+        match self {
+            Payload::Node(node) => {
+                json.push_str("{\"Node\":");
+                node.write_json(&mut json);
+            }
+        }
+        json.push('}');
+        json
+    }
+
+    /// Bytes that it keeps from being freed, about.
+    pub fn held_bytes(&self) -> usize {
+        match self {
+            Payload::Node(node) => 1024 + node.rest.len(),
+        }
+    }
 }
 
 impl Event {
     /// Something that happened to a node, with the node as it is after it (before it, when it was removed).
-    pub fn of_node(kind: &'static str, node: &Node) -> Event {
-        // About what the payload of a small node takes.
-        let mut payload = String::with_capacity(4096);
-        payload.push_str("{\"Node\":");
-        node.write_json(&mut payload);
-        payload.push('}');
+    pub fn of_node(kind: &'static str, node: &Arc<Node>) -> Event {
         Event {
             topic: TOPIC_NODE,
             kind,
             key: Arc::clone(&node.id),
             filter_keys: Vec::new(),
             namespace: "".into(),
-            payload_json: payload.into(),
+            payload: Payload::Node(Arc::clone(node)),
         }
     }
 }

@@ -40,7 +40,7 @@ impl NodeStatus {
 }
 
 /// A registered node.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Node {
     /// Who it is.
     pub id: Arc<str>,

@@ -266,12 +266,13 @@ impl Nodes {
     }
 
     fn put(&mut self, at: At, node: Node, kind: &'static str) -> Applied {
+        let node = Arc::new(node);
         let applied = Applied {
             result: ApplyResult::Done,
             touched: vec![WatchKey::nodes(), WatchKey::node(&node.id)],
             events: vec![Event::of_node(kind, &node)],
         };
-        self.table.put(at.index, Arc::clone(&node.id), Arc::new(node));
+        self.table.put(at.index, Arc::clone(&node.id), node);
         applied
     }
 

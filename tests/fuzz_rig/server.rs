@@ -71,7 +71,7 @@ pub fn conn_limits() -> Limits {
 }
 
 pub fn caller() -> Caller {
-    Caller { peer: "192.0.2.7:4000".parse().unwrap(), tls_names: None, proven_node: None }
+    Caller { peer: "192.0.2.7:4000".parse().unwrap(), tls_names: None, proven_node: None, good_token: None }
 }
 
 pub fn state_with_nodes() -> State {
@@ -116,6 +116,7 @@ pub fn ctx() -> Ctx {
         seed: 7,
         signer: None,
         node_conn_established: None,
+        connections: None,
     }
 }
 
@@ -178,7 +179,7 @@ impl Rig {
             self.accept();
         }
         let conn = self.open[self.turn % self.open.len()];
-        let size = if self.turn % 5 == 0 { 7 } else { 4096 };
+        let size = if self.turn.is_multiple_of(5) { 7 } else { 4096 };
         for piece in bytes.chunks(size) {
             if self.open.contains(&conn) {
                 self.input(Input::Received { conn, bytes: piece });
@@ -193,7 +194,7 @@ impl Rig {
             2 => self.pass(Duration::from_millis(700)),
             _ => {}
         }
-        if self.turn % 97 == 0 {
+        if self.turn.is_multiple_of(97) {
             self.pass(Duration::from_secs(20));
         }
     }
@@ -203,7 +204,7 @@ impl Rig {
         let slot = (0..64).find(|slot| !self.open.iter().any(|open| open.0 & 0xffff_ffff == *slot)).unwrap();
         self.next_conn += 1;
         let conn = ConnId(self.next_conn << 32 | slot);
-        let listener = if self.next_conn % 4 == 0 { Listener::Http } else { Listener::Rpc };
+        let listener = if self.next_conn.is_multiple_of(4) { Listener::Http } else { Listener::Rpc };
         let peer = SocketAddr::from(([192, 0, 2, 7], 4000));
         self.open.push(conn);
         self.input(Input::Accepted { conn, listener, peer });
@@ -278,7 +279,7 @@ impl Rig {
         }
         let peer = SocketAddr::from(([192, 0, 2, 7], 4000));
         for number in 0..26 {
-            let conn = ConnId(u64::MAX - (63 - number) & !0xffff_ffff | number);
+            let conn = ConnId((u64::MAX - (63 - number)) & !0xffff_ffff | number);
             self.open.push(conn);
             self.input(Input::Accepted { conn, listener: Listener::Rpc, peer });
         }

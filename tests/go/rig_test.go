@@ -134,6 +134,19 @@ func quiet() *yamux.Config {
 	return config
 }
 
+// open opens a v2 session for as long as its user wants it.
+func (d *daemon) open() (*yamux.Session, error) {
+	conn, err := net.DialTimeout("tcp", d.rpc, time.Second)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := conn.Write([]byte{byteV2}); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return yamux.Client(conn, quiet())
+}
+
 // session opens a yamux session of either kind.
 func (d *daemon) session(t *testing.T, first byte) *yamux.Session {
 	t.Helper()

@@ -5,7 +5,7 @@ use holdfast::wire::body::node_call::{
     NodeArgument, NodeListRequest, NodeListResponse, NodeRegisterRequest, NodeSpecificRequest, NodeUpdateResponse,
     NodeUpdateStatusRequest, SingleNodeResponse,
 };
-use holdfast::wire::body::query::{QueryOptions, WriteRequest};
+use holdfast::wire::body::query::{GenericRequest, QueryOptions, WriteRequest};
 use holdfast::wire::msgpack::{Decoder, Encoder, Raw};
 
 /// The id of a node by number.
@@ -68,28 +68,58 @@ pub fn get_node(number: u64) -> NodeSpecificRequest {
     NodeSpecificRequest { node_id: node_id(number), query: options(), ..NodeSpecificRequest::default() }
 }
 
-/// The mark of a node that was read, and its modify index; `None` when there is no node.
-pub fn mark_of(reply: &SingleNodeResponse) -> Option<(u64, u64)> {
+/// What a read tells of a node.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Found {
+    pub mark: u64,
+    pub status: String,
+    pub modify_index: u64,
+}
+
+/// The node that was read; `None` when there is none.
+pub fn node_of(reply: &SingleNodeResponse) -> Option<Found> {
     if reply.node.is_nil() {
         return None;
     }
-    let (mut mark, mut modify_index) = (None, None);
+    let (mut status, mut modify_index) = (None, None);
     let mut d = Decoder::new(&reply.node.0);
     for _ in 0..d.map().unwrap().unwrap() {
         match d.bytes().unwrap() {
-            b"Attributes" => {
-                for _ in 0..d.map().unwrap().unwrap() {
-                    let (key, value) = (d.bytes().unwrap(), d.str().unwrap());
-                    if key == b"mark" {
-                        mark = Some(value.parse().unwrap());
-                    }
-                }
-            }
+            b"Status" => status = Some(d.str().unwrap().to_owned()),
             b"ModifyIndex" => modify_index = Some(d.u64().unwrap()),
             _ => d.skip().unwrap(),
         }
     }
-    Some((mark.unwrap(), modify_index.unwrap()))
+    Some(Found { mark: mark_in(&reply.node).unwrap(), status: status.unwrap(), modify_index: modify_index.unwrap() })
+}
+
+/// The mark of a node that was read, and its modify index.
+pub fn mark_of(reply: &SingleNodeResponse) -> Option<(u64, u64)> {
+    node_of(reply).map(|found| (found.mark, found.modify_index))
+}
+
+/// The mark among the attributes of a node's map.
+pub fn mark_in(node: &Raw) -> Option<u64> {
+    let mut mark = None;
+    let mut d = Decoder::new(&node.0);
+    for _ in 0..d.map().ok()?? {
+        if d.bytes().ok()? != b"Attributes" {
+            d.skip().ok()?;
+            continue;
+        }
+        for _ in 0..d.map().ok()?? {
+            let (key, value) = (d.bytes().ok()?, d.str().ok()?);
+            if key == b"mark" {
+                mark = value.parse().ok();
+            }
+        }
+    }
+    mark
+}
+
+/// Arguments that are options only.
+pub fn options_only() -> GenericRequest {
+    GenericRequest { query: options() }
 }
 
 pub type Registered = NodeUpdateResponse;
@@ -98,3 +128,8 @@ pub type Listed = NodeListResponse;
 pub type One = SingleNodeResponse;
 pub type Stub = NodeStub;
 pub type Stats = RaftStats;
+
+/// Arguments of Node.List.
+pub fn list_all() -> NodeListRequest {
+    NodeListRequest { query: options(), ..NodeListRequest::default() }
+}

@@ -28,6 +28,18 @@ pub fn try_connect(address: SocketAddr) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
+/// The same from another address of this machine: 127.0.0.`last`.
+pub fn connect_from(last: u8, address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
+    socket.bind(&SocketAddr::from(([127, 0, 0, last], 0)).into())?;
+    socket.connect_timeout(&address.into(), PATIENCE)?;
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
 /// Ends a connection as a machine that vanished does: RST.
 pub fn vanish(stream: TcpStream) {
     let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
@@ -75,7 +87,12 @@ impl Plain {
         let mut stream = try_connect(address)?;
         stream.set_nodelay(true)?;
         stream.write_all(&[1])?;
-        Ok(Plain { stream, seq: 0, input: Vec::new() })
+        Ok(Plain::over(stream))
+    }
+
+    /// Over a connection whose first byte was sent.
+    pub fn over(stream: TcpStream) -> Plain {
+        Plain { stream, seq: 0, input: Vec::new() }
     }
 
     /// A call; the reply's body, or the text of its error within.

@@ -95,6 +95,7 @@ impl World {
                 seed: 7,
                 signer: None,
                 node_conn_established: None,
+                connections: None,
             },
             caller: World::connection(),
             last_run: false,
@@ -105,7 +106,7 @@ impl World {
 
     /// A connection that showed nothing.
     pub(super) fn connection() -> Caller {
-        Caller { peer: "192.0.2.7:4000".parse().unwrap(), tls_names: None, proven_node: None }
+        Caller { peer: "192.0.2.7:4000".parse().unwrap(), tls_names: None, proven_node: None, good_token: None }
     }
 
     /// With a node that a fresh connection registered.

@@ -99,7 +99,7 @@ fn event(topic: &'static str, key: &str, namespace: &str) -> Event {
         key: key.into(),
         filter_keys: vec!["also".into()],
         namespace: namespace.into(),
-        payload_json: "{}".into(),
+        payload: crate::state::events::Payload::Node(Default::default()),
     }
 }
 

@@ -89,7 +89,7 @@ fn an_event_tells_what_a_real_server_tells() {
 
     let (_, applied) = registered(first_node(&self::recorded(REGISTER, "c2s")));
     assert_eq!(kinds(&applied), ["NodeRegistration"]);
-    let ours_text = &*applied.events[0].payload_json;
+    let ours_text = &*applied.events[0].payload.json();
     let mut ours: Value = serde_json::from_str(ours_text).unwrap();
     for opaque in ["ComputedClass", "NodeResources"] {
         theirs["Node"][opaque] = Value::Null;
@@ -146,7 +146,7 @@ fn an_old_agents_drain_field_follows_the_strategy() {
             let applied = world.apply(drain(id, strategy, false));
             let map: BTreeMap<_, _> = pairs(&encoded(world.node(id))).into_iter().collect();
             assert_eq!(map.get("Drain").map(|value| value[0] == 0xc3), in_map.then_some(drained));
-            let payload: Value = serde_json::from_str(&applied.events[0].payload_json).unwrap();
+            let payload: Value = serde_json::from_str(&applied.events[0].payload.json()).unwrap();
             assert_eq!(payload["Node"]["Drain"], drained);
         }
     }
@@ -157,7 +157,7 @@ fn times_are_told_as_text() {
     let mut world = World::of([sent("a").command()]);
     let strategy = DrainStrategy { deadline: 1_000_000_000, ..DrainStrategy::default() };
     let applied = world.apply(drain("a", Some(strategy), false));
-    let payload: Value = serde_json::from_str(&applied.events[0].payload_json).unwrap();
+    let payload: Value = serde_json::from_str(&applied.events[0].payload.json()).unwrap();
     let node = &payload["Node"];
     assert_eq!(node["DrainStrategy"]["StartedAt"], "2026-11-21T11:55:57.5Z");
     assert_eq!(node["DrainStrategy"]["ForceDeadline"], "2026-11-21T11:55:58.5Z");

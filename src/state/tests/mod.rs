@@ -180,7 +180,7 @@ fn nodes(state: &State) -> Vec<Arc<Node>> {
 fn kinds(applied: &Applied) -> Vec<&'static str> {
     for event in &applied.events {
         assert_eq!((event.topic, &*event.namespace, event.filter_keys.len()), ("Node", "", 0));
-        let payload: serde_json::Value = serde_json::from_str(&event.payload_json).unwrap();
+        let payload: serde_json::Value = serde_json::from_str(&event.payload.json()).unwrap();
         assert_eq!(payload["Node"]["ID"], *event.key);
         assert_eq!(payload["Node"]["SecretID"], "");
     }

@@ -6,5 +6,6 @@ pub mod event;
 pub mod keyring;
 pub mod node;
 pub mod node_call;
+pub mod operator;
 pub mod query;
 pub mod status;

@@ -34,7 +34,16 @@ pub struct Decoder<'a> {
     bytes: &'a [u8],
     pos: usize,
     base: u64,
+    /// Bytes of memory that what is decoded may still take.
+    memory: usize,
 }
+
+/// Memory that decoded arguments may take, however small they are on the wire.
+const MEMORY_BYTES: usize = 1024 * 1024;
+
+/// And as much again for each of their bytes: names and ids of nodes, which are what lists of arguments hold, take
+/// two to three.
+const MEMORY_PER_BYTE: usize = 4;
 
 impl<'a> Decoder<'a> {
     /// Reads from the beginning of `bytes`.
@@ -44,7 +53,24 @@ impl<'a> Decoder<'a> {
 
     /// The same, with positions in errors counted from `base`.
     pub fn with_base(bytes: &'a [u8], base: u64) -> Decoder<'a> {
-        Decoder { bytes, pos: 0, base }
+        Decoder { bytes, pos: 0, base, memory: usize::MAX }
+    }
+
+    /// The same for arguments of a peer: lists of very many tiny elements, which would take many times their size
+    /// in memory, are refused.
+    #[must_use]
+    pub fn within_own_size(self) -> Decoder<'a> {
+        let memory = self.bytes.len().saturating_mul(MEMORY_PER_BYTE).saturating_add(MEMORY_BYTES);
+        Decoder { memory, ..self }
+    }
+
+    /// Counts memory that a decoded value takes, in bytes.
+    ///
+    /// # Errors
+    /// More than [`Decoder::within_own_size`] permits.
+    pub fn charge(&mut self, bytes: usize) -> Result<()> {
+        self.memory = self.memory.checked_sub(bytes).ok_or_else(|| self.error("too many elements"))?;
+        Ok(())
     }
 
     /// An error at the current position.
@@ -401,6 +427,24 @@ mod tests {
         }
         assert_eq!(Decoder::new(b"\xc0").map(), Ok(None));
         assert_eq!(Decoder::new(b"\xde\x00\x01\x01\x02").map(), Ok(Some(1)));
+    }
+
+    // R1j "decoder": "8 Mi nils [cost it] 224 MiB".
+    #[test]
+    fn arguments_are_decoded_in_memory_of_their_own_size() {
+        use super::super::{Msg, Raw};
+        fn decode<T: Msg>(element: &[u8], count: u32) -> Result<Vec<T>> {
+            let bytes = [&[0xdd][..], &count.to_be_bytes(), &element.repeat(count as usize)].concat();
+            assert!(Vec::<T>::from_bytes(&bytes).is_ok(), "others have no limit");
+            Vec::decode(&mut Decoder::new(&bytes).within_own_size())
+        }
+        let id = b"\xd9\x24a1b2c3d4-0001-0002-0003-00000000abcd";
+        assert_eq!(decode::<String>(id, 100_000).unwrap().len(), 100_000);
+        assert_eq!(decode::<String>(b"\xc0", 40_000).unwrap().len(), 40_000, "few of anything are no harm");
+        for (element, count) in [(&b"\xc0"[..], 400_000), (b"\xa0", 400_000), (b"\xa1x", 400_000)] {
+            assert_eq!(decode::<String>(element, count).unwrap_err().what, "too many elements");
+        }
+        assert_eq!(decode::<Raw>(b"\xc0", 400_000).unwrap_err().what, "too many elements");
     }
 
     proptest! {

@@ -104,10 +104,19 @@ plain! {
     i64: |d| d.i64(), |v, e| e.i64(*v);
     i32: |d| d.narrow(), |v, e| e.i64(i64::from(*v));
     f64: |d| d.f64(), |v, e| e.f64(*v);
-    String: |d| d.str().map(str::to_owned), |v, e| e.str(v);
-    Arc<str>: |d| d.str().map(Arc::from), |v, e| e.str(v);
-    Bytes: |d| d.bytes().map(|b| Bytes(b.to_vec())), |v, e| e.bytes(&v.0);
-    Raw: |d| d.raw().map(|b| Raw(b.into())), |v, e| if v.0.is_empty() { e.nil() } else { e.raw(&v.0) };
+    String: |d| d.str().and_then(|s| kept(d, s.len()).map(|()| s.to_owned())), |v, e| e.str(v);
+    Arc<str>: |d| d.str().and_then(|s| kept(d, s.len()).map(|()| Arc::from(s))), |v, e| e.str(v);
+    Bytes: |d| d.bytes().and_then(|b| kept(d, b.len()).map(|()| Bytes(b.to_vec()))), |v, e| e.bytes(&v.0);
+    Raw: |d| d.raw().and_then(|b| kept(d, b.len()).map(|()| Raw(b.into()))),
+        |v, e| if v.0.is_empty() { e.nil() } else { e.raw(&v.0) };
+}
+
+/// What the heap takes beside each block of it.
+const BLOCK_BYTES: usize = 16;
+
+/// Counts bytes that are copied to the heap.
+fn kept(d: &mut Decoder<'_>, bytes: usize) -> Result<()> {
+    if bytes == 0 { Ok(()) } else { d.charge(bytes.saturating_add(BLOCK_BYTES)) }
 }
 
 /// A byte string (`[]byte` of Go).
@@ -157,6 +166,7 @@ impl<T: Msg> Msg for Vec<T> {
         // Grown as elements are really there, whatever the head claims.
         let mut values = Vec::new();
         for _ in 0..len {
+            d.charge(size_of::<T>())?;
             values.push(T::decode(d)?);
         }
         Ok(values)
@@ -176,7 +186,8 @@ impl<T: Msg> Msg for BTreeMap<String, T> {
         let len = d.map()?.unwrap_or(0);
         let mut values = Self::new();
         for _ in 0..len {
-            let key = d.str()?.to_owned();
+            let key = String::decode(d)?;
+            d.charge(size_of::<(String, T)>())?;
             values.insert(key, T::decode(d)?);
         }
         Ok(values)
@@ -216,6 +227,7 @@ macro_rules! wire_structs {
     )*) => {$(
         $(#[$meta])*
         #[derive(Clone, Debug, Default, PartialEq)]
+        #[allow(unreachable_pub)]
         pub struct $name {
             $($(#[$field_meta])* pub $field: $type,)*
             $(

@@ -1,0 +1,95 @@
+//! Blocking queries: each ends by its deadline, is woken by a change of what it reads, never sleeps past a write, is
+//! never answered early with nothing new, and its index never goes back. (R1.85 to R1.98; goal 7.)
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::base::time::Instant;
+
+use super::super::history::{Answered, Operation, Outcome};
+use super::super::options::HOLD_TIMEOUT;
+use super::{Case, SLACK};
+
+/// A millisecond's rounding is no early answer.
+const EARLY: Duration = Duration::from_millis(1);
+
+pub(super) fn check(case: &Case<'_>, wrongs: &mut Vec<String>) {
+    check_order(case, wrongs);
+    for operation in &case.history.operations {
+        if operation.outcome == Outcome::TimedOut {
+            wrongs.push(format!("never answered: {operation:?}"));
+        }
+        let Some((min, wait_nanos)) = operation.asked.query() else { continue };
+        if let Outcome::Done(Answered::Node(index, _) | Answered::Nodes(index, _)) = operation.outcome {
+            let wait = Duration::from_nanos(wait_nanos);
+            check_answer(case, operation, (min, wait, index), wrongs);
+        }
+    }
+}
+
+/// When, whether it is an answer, the index in it, and which operation.
+type Moment = (Instant, bool, u64, usize);
+
+/// Whoever asks after an answer was given is not told of less.
+fn check_order(case: &Case<'_>, wrongs: &mut Vec<String>) {
+    let mut by_object: BTreeMap<Option<usize>, Vec<Moment>> = BTreeMap::new();
+    for (at, operation) in case.history.operations.iter().enumerate() {
+        let Outcome::Done(Answered::Node(index, _) | Answered::Nodes(index, _)) = operation.outcome else { continue };
+        let times = by_object.entry(operation.asked.node()).or_default();
+        times.push((operation.invoked, false, index, at));
+        times.push((operation.returned, true, index, at));
+    }
+    for mut times in by_object.into_values() {
+        times.sort_unstable();
+        let mut told = 0;
+        let mut asked_at = BTreeMap::new();
+        for (_, is_answer, index, at) in times {
+            if !is_answer {
+                asked_at.insert(at, told);
+            } else if asked_at.get(&at).is_some_and(|before| index < *before) {
+                wrongs.push(format!("the index went back: {:?}", case.history.operations.get(at)));
+            } else {
+                told = told.max(index);
+            }
+        }
+    }
+}
+
+fn check_answer(case: &Case<'_>, operation: &Operation, asked: (u64, Duration, u64), wrongs: &mut Vec<String>) {
+    let (min, wait, index) = asked;
+    let took = operation.returned - operation.invoked;
+    let stopping = case.history.lives.get(operation.life).and_then(|life| life.stopping);
+    let drained = stopping.is_some_and(|at| at <= operation.returned);
+    if index == 0 {
+        wrongs.push(format!("answered with the index 0: {operation:?}"));
+    }
+    if min > 0 && index <= min && took + EARLY < wait && !drained {
+        wrongs.push(format!("answered after {took:?} with nothing new: {operation:?}"));
+    }
+    let longest = if min > 0 { wait + wait / 16 } else { Duration::ZERO } + HOLD_TIMEOUT + SLACK;
+    if took > longest {
+        wrongs.push(format!("answered after {took:?}, {longest:?} is the most: {operation:?}"));
+    }
+    if let Some(change) = change_at(case, operation, min)
+        && operation.returned > change.max(operation.invoked) + SLACK + HOLD_TIMEOUT / 5
+        && min > 0
+    {
+        wrongs.push(format!("slept past a write at t={change}: {operation:?}"));
+    }
+}
+
+/// When the first entry that the query waits for could be read.
+fn change_at(case: &Case<'_>, operation: &Operation, min: u64) -> Option<Instant> {
+    let id = operation.asked.node().and_then(|node| case.history.nodes.get(node));
+    let life = case.history.lives.get(operation.life)?;
+    let first = case.steps.iter().filter(|step| step.index > min).find(|step| match id {
+        Some(id) => step.touched.contains(id),
+        None => step.touched_nodes,
+    })?;
+    let last_applied = *life.applied.last_key_value()?.0;
+    if first.index > last_applied {
+        return None;
+    }
+    // An entry of before this process was there from its beginning.
+    Some(life.applied.get(&first.index).copied().unwrap_or(life.started).max(life.ready?))
+}

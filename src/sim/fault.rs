@@ -1,0 +1,79 @@
+//! Faults planted in the simulated edge, never in the product: each stands for a mistake that an edge could make, and
+//! shows that the checkers can fail (reliability notes, goal 2).
+
+/// A mistake of the simulated edge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fault {
+    /// The replica is told that a write is on disk before it was synced.
+    AckBeforeSync,
+    /// Some syncs do nothing, and say that they did.
+    SkipSync,
+    /// The notice of an applied entry is lost; the writer is answered all the same.
+    DropWakeUp,
+    /// The key of the changed object is missing from what an entry touched.
+    LoseTouchedKey,
+    /// Proposals are handed over twice.
+    ProposeTwice,
+    /// Handler jobs read a root that is some entries old.
+    OldRoot,
+    /// Notices are told before the root is published.
+    NotifyBeforePublish,
+    /// The monotonic clock of the loop follows the calendar when that is set.
+    SkewedTimers,
+    /// Recovery takes the last record without looking at its checksum.
+    ForgetTornTail,
+    /// The events of an entry are told twice.
+    DuplicateEvent,
+    /// The events of an entry are lost.
+    DropEvent,
+    /// The outcomes of two jobs are exchanged.
+    SwapOutcomes,
+    /// The outcome of a job is lost.
+    LoseOutcome,
+    /// The resolution of a proposal is lost.
+    LoseResolution,
+    /// After a short write the rest is taken for written too.
+    ForgetShortWrite,
+    /// Bytes for one connection are written to another.
+    WrongSocket,
+    /// Deadlines of the server are told a minute late.
+    LateTimeouts,
+    /// A socket that the server closed stays open.
+    LeakSocket,
+    /// The log is compacted up to its end, beyond what was asked.
+    CompactTooFar,
+    /// Term, vote and commit index are not written.
+    ForgetHardState,
+    /// A failed sync is taken for a success.
+    IgnoreDiskError,
+    /// The end of a connection is not told.
+    LoseEof,
+}
+
+impl Fault {
+    /// All of them.
+    pub const ALL: [Fault; 22] = [
+        Fault::AckBeforeSync,
+        Fault::SkipSync,
+        Fault::DropWakeUp,
+        Fault::LoseTouchedKey,
+        Fault::ProposeTwice,
+        Fault::OldRoot,
+        Fault::NotifyBeforePublish,
+        Fault::SkewedTimers,
+        Fault::ForgetTornTail,
+        Fault::DuplicateEvent,
+        Fault::DropEvent,
+        Fault::SwapOutcomes,
+        Fault::LoseOutcome,
+        Fault::LoseResolution,
+        Fault::ForgetShortWrite,
+        Fault::WrongSocket,
+        Fault::LateTimeouts,
+        Fault::LeakSocket,
+        Fault::CompactTooFar,
+        Fault::ForgetHardState,
+        Fault::IgnoreDiskError,
+        Fault::LoseEof,
+    ];
+}

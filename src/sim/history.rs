@@ -1,0 +1,317 @@
+//! What clients asked and what they were told, with the times of both. Written down by the world, read by the
+//! checkers; decides nothing.
+
+use std::collections::BTreeMap;
+
+use crate::base::time::Instant;
+use crate::state::node::NodeStatus;
+
+/// A node of the simulated fleet, by its place in the list.
+pub type NodeNumber = usize;
+
+/// An operation, by its place in the history.
+pub type OperationId = usize;
+
+/// What was asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// Status.Ping.
+    Ping,
+    /// Node.Register; the nonce lies in the node's Meta.
+    Register {
+        /// Which.
+        node: NodeNumber,
+        /// Found again in the entry.
+        nonce: u64,
+    },
+    /// Node.UpdateStatus.
+    Status {
+        /// Which.
+        node: NodeNumber,
+        /// To what.
+        status: NodeStatus,
+    },
+    /// Node.EmitEvents with one event; the nonce is its message.
+    Emit {
+        /// Which.
+        node: NodeNumber,
+        /// Found again in the entry.
+        nonce: u64,
+    },
+    /// Node.UpdateDrain with a strategy; the nonce lies in its Meta.
+    Drain {
+        /// Which.
+        node: NodeNumber,
+        /// Found again in the entry.
+        nonce: u64,
+    },
+    /// Node.UpdateDrain without one.
+    EndDrain {
+        /// Which.
+        node: NodeNumber,
+        /// MarkEligible.
+        mark: bool,
+        /// Found again in the entry.
+        nonce: u64,
+    },
+    /// Node.UpdateEligibility.
+    Eligibility {
+        /// Which.
+        node: NodeNumber,
+        /// To what.
+        eligible: bool,
+    },
+    /// Node.Deregister.
+    Deregister {
+        /// Which.
+        node: NodeNumber,
+    },
+    /// Node.GetNode.
+    Get {
+        /// Which.
+        node: NodeNumber,
+        /// MinQueryIndex.
+        min: u64,
+        /// MaxQueryTime, nanoseconds.
+        wait_nanos: u64,
+    },
+    /// Node.List of the nodes whose ids begin like that of this one.
+    List {
+        /// How the ids begin.
+        prefix: String,
+        /// MinQueryIndex.
+        min: u64,
+        /// MaxQueryTime, nanoseconds.
+        wait_nanos: u64,
+    },
+    /// ClientStats.Stats, which goes on to the node; it answers with its id and the nonce.
+    CallNode {
+        /// Which.
+        node: NodeNumber,
+        /// To be answered.
+        nonce: u64,
+    },
+    /// The server's own: a node was not heard in time.
+    Expire {
+        /// Which.
+        node: NodeNumber,
+        /// Written only when the node was not written since.
+        expected: u64,
+    },
+    /// The server's own: a drain has nothing left to move.
+    DrainComplete {
+        /// Which.
+        node: NodeNumber,
+    },
+}
+
+impl Asked {
+    /// The one node it is about; `None` for a list or for none.
+    pub fn node(&self) -> Option<NodeNumber> {
+        match self {
+            Asked::Ping | Asked::List { .. } => None,
+            Asked::Register { node, .. }
+            | Asked::Status { node, .. }
+            | Asked::Emit { node, .. }
+            | Asked::Drain { node, .. }
+            | Asked::EndDrain { node, .. }
+            | Asked::Eligibility { node, .. }
+            | Asked::Deregister { node }
+            | Asked::Get { node, .. }
+            | Asked::CallNode { node, .. }
+            | Asked::Expire { node, .. }
+            | Asked::DrainComplete { node } => Some(*node),
+        }
+    }
+
+    /// Whether it may change something.
+    pub fn writes(&self) -> bool {
+        !matches!(self, Asked::Ping | Asked::Get { .. } | Asked::List { .. } | Asked::CallNode { .. })
+    }
+
+    /// The number that its entry carries.
+    pub fn nonce(&self) -> Option<u64> {
+        match self {
+            Asked::Register { nonce, .. }
+            | Asked::Emit { nonce, .. }
+            | Asked::Drain { nonce, .. }
+            | Asked::EndDrain { nonce, .. } => Some(*nonce),
+            _ => None,
+        }
+    }
+
+    /// MinQueryIndex and MaxQueryTime in nanoseconds of a read.
+    pub fn query(&self) -> Option<(u64, u64)> {
+        match self {
+            Asked::Get { min, wait_nanos, .. } | Asked::List { min, wait_nanos, .. } => Some((*min, *wait_nanos)),
+            _ => None,
+        }
+    }
+}
+
+/// A node as a reply showed it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// Its status.
+    pub status: NodeStatus,
+    /// Whether work may be placed on it.
+    pub eligible: bool,
+    /// Whether it is drained.
+    pub draining: bool,
+    /// Index of its first registration.
+    pub create_index: u64,
+    /// Index of its last change.
+    pub modify_index: u64,
+}
+
+/// What was answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answered {
+    /// An answer whose body does not matter.
+    Fine,
+    /// A write, at this index; 0 when nothing was written.
+    Written(u64),
+    /// A heartbeat or a registration: the index as above, and the TTL in nanoseconds.
+    Heard(u64, u64),
+    /// One node, or none, and the index.
+    Node(u64, Option<Seen>),
+    /// Nodes by number, and the index.
+    Nodes(u64, BTreeMap<NodeNumber, Seen>),
+}
+
+/// How an operation ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It did not.
+    Pending,
+    /// With an answer.
+    Done(Answered),
+    /// With an error: the text.
+    Refused(String),
+    /// The connection ended first.
+    Unknown,
+    /// The client waited in vain on a connection that was whole.
+    TimedOut,
+}
+
+/// One operation.
+#[derive(Clone, Debug)]
+pub struct Operation {
+    /// Who asked; the server itself is `usize::MAX`.
+    pub client: usize,
+    /// Which process of the server was running.
+    pub life: usize,
+    /// What.
+    pub asked: Asked,
+    /// When.
+    pub invoked: Instant,
+    /// When it ended; the end of the world for one that never did.
+    pub returned: Instant,
+    /// How.
+    pub outcome: Outcome,
+}
+
+/// A document of an event stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Document {
+    /// When it came.
+    pub at: Instant,
+    /// Its index.
+    pub index: u64,
+    /// Kind, key and a hash of the payload, each.
+    pub events: Vec<(String, String, u64)>,
+    /// Announced to be missing: from, to.
+    pub gap: Option<(u64, u64)>,
+}
+
+/// One event stream, as its subscriber saw it.
+#[derive(Clone, Debug)]
+pub struct Subscription {
+    /// Who.
+    pub client: usize,
+    /// Which process of the server was running.
+    pub life: usize,
+    /// The node it was limited to.
+    pub node: Option<NodeNumber>,
+    /// The index asked for.
+    pub from: i64,
+    /// When it was asked for.
+    pub opened: Instant,
+    /// When the first message came; `None` for none.
+    pub begun: Option<Instant>,
+    /// What came.
+    pub documents: Vec<Document>,
+    /// When it ended; `None` while it is open.
+    pub ended: Option<Instant>,
+    /// The client ended it, on a wire that was whole until then.
+    pub whole: bool,
+}
+
+/// One process of the server.
+#[derive(Clone, Debug)]
+pub struct Life {
+    /// When it began.
+    pub started: Instant,
+    /// When it said that it was ready.
+    pub ready: Option<Instant>,
+    /// When it was asked to stop.
+    pub stopping: Option<Instant>,
+    /// When it ended.
+    pub ended: Option<Instant>,
+    /// When each entry was applied.
+    pub applied: BTreeMap<u64, Instant>,
+}
+
+/// All that is written down.
+#[derive(Clone, Debug, Default)]
+pub struct History {
+    /// Ids of nodes.
+    pub nodes: Vec<String>,
+    /// In the order in which they were asked.
+    pub operations: Vec<Operation>,
+    /// In the order in which they were opened.
+    pub subscriptions: Vec<Subscription>,
+    /// In order.
+    pub lives: Vec<Life>,
+    /// What was seen to be wrong where it happened: bytes that no server sends, for example.
+    pub wrongs: Vec<String>,
+}
+
+/// Whose operations the server's own are.
+pub const SERVER: usize = usize::MAX;
+
+impl History {
+    /// Writes down that something is asked.
+    pub fn ask(&mut self, client: usize, now: Instant, asked: Asked) -> OperationId {
+        let life = self.current_life();
+        let outcome = Outcome::Pending;
+        let returned = Instant::from_nanos(u64::MAX);
+        self.operations.push(Operation { client, life, asked, invoked: now, returned, outcome });
+        self.operations.len() - 1
+    }
+
+    /// The process that what is asked now can reach: the one that runs, or else the next.
+    pub fn current_life(&self) -> usize {
+        self.lives.iter().filter(|life| life.ended.is_some()).count()
+    }
+
+    /// Writes down how it ended. The first end counts.
+    pub fn end(&mut self, id: OperationId, now: Instant, outcome: Outcome) {
+        if let Some(operation) = self.operations.get_mut(id)
+            && operation.outcome == Outcome::Pending
+        {
+            operation.returned = now;
+            operation.outcome = outcome;
+        }
+    }
+
+    /// The process that runs, or ran last.
+    pub fn life(&mut self) -> Option<&mut Life> {
+        self.lives.last_mut()
+    }
+
+    /// The number of a node.
+    pub fn number(&self, id: &str) -> Option<NodeNumber> {
+        self.nodes.iter().position(|known| known == id)
+    }
+}

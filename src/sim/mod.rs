@@ -1,0 +1,51 @@
+//! A seeded world: one server with its clients in one thread on virtual time, with faults of the network, the disk,
+//! the clock and the process, and checkers that look at what came of it. Everything follows from a seed, so that a
+//! seed replays whatever was found.
+//!
+//! Performs the outputs of the server and of the replica in memory, as `edge` does with the kernel. Touches no clock,
+//! socket, file or thread. (Reliability notes, goals 1 to 4 and 15; models: TigerBeetle `src/vopr.zig`, FoundationDB.)
+//!
+//! ```text
+//! world      time, and what happens next
+//! ground     what all of it stands on        process, sockets        the server's event loop
+//!                                            writer, jobs            its other threads
+//! network    wires                           client, subscriber      the other end of them
+//!                                            transport, requests     what they say and hear
+//! disk       the log and the snapshots       workload                what they do
+//! history    what was asked and answered     truth                   what the log should hold
+//! check      is all of that right?           fault                   mistakes, to see that it can be wrong
+//! ```
+
+pub mod check;
+pub mod client;
+pub mod disk;
+pub mod fault;
+pub mod ground;
+pub mod history;
+pub mod jobs;
+pub mod network;
+pub mod options;
+pub mod process;
+pub mod requests;
+mod sockets;
+mod subscriber;
+pub mod trace;
+pub mod transport;
+pub mod truth;
+pub mod workload;
+pub mod world;
+pub mod writer;
+
+pub use fault::Fault;
+pub use options::Options;
+pub use world::{Report, World};
+
+/// Lives through the world of a seed.
+pub fn run(seed: u64) -> Report {
+    World::new(Options::from_seed(seed)).run()
+}
+
+/// The same with a mistake of the edge in it.
+pub fn run_with_fault(seed: u64, fault: Fault) -> Report {
+    World::new(Options { fault: Some(fault), ..Options::from_seed(seed) }).run()
+}

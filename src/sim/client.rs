@@ -1,5 +1,5 @@
 //! One simulated client: a connection, dialled again whenever it is lost, and lanes that ask one thing after another
-//! on it. Answers the server's calls when it is a node. What it does with event streams is in [`super::subscriber`].
+//! on it. Answers the server's calls when it is a node. What it does with event streams is in `subscriber.rs`.
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
 //! One process of the server, in memory: what `edge::event_loop` does around the machine, with every output performed
 //! on the ground. The thread of the consensus is in [`super::writer`], the handler threads in [`super::jobs`],
-//! its sockets in [`super::sockets`].
+//! its sockets in `sockets.rs`.
 //!
 //! Planted faults are here and there, never in the product.
 

@@ -2,6 +2,7 @@
 //! daemon, whole and in single bytes, and it must make them ready and keep them so (client-boot notes; R1.30, R1.55 to
 //! R1.60).
 
+#![allow(clippy::print_stderr, unreachable_pub)]
 #![allow(clippy::unwrap_used)]
 
 mod rig;

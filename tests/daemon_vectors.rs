@@ -4,6 +4,7 @@
 //!
 //! Where holdfast deviates on purpose, or a session belongs to a part that is tested elsewhere, a table says so.
 
+#![allow(clippy::print_stderr, unreachable_pub)]
 #![allow(clippy::unwrap_used)]
 
 mod rig;

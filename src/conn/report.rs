@@ -33,6 +33,8 @@ pub enum Cause {
     Rpc,
     /// R1.49; counts as `streaming_rpc.request_error`
     StreamingRpc,
+    /// R1.64
+    Region,
     /// A malformed HTTP request, or one over a cap.
     Http,
 }
@@ -41,7 +43,7 @@ impl Cause {
     /// How severe it is.
     pub const fn level(self) -> Level {
         match self {
-            Cause::NonTls | Cause::TlsNotConfigured | Cause::Handshake | Cause::RaftName => Level::Warn,
+            Cause::NonTls | Cause::TlsNotConfigured | Cause::Handshake | Cause::RaftName | Cause::Region => Level::Warn,
             Cause::Http => Level::Debug,
             _ => Level::Error,
         }
@@ -63,6 +65,7 @@ impl Cause {
             Cause::V2UnknownByte => "multiplex_v2 unrecognized first RPC byte",
             Cause::Rpc => "RPC error",
             Cause::StreamingRpc => "streaming RPC error",
+            Cause::Region => "no path found to region",
             Cause::Http => "refused HTTP request",
         }
     }

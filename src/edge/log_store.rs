@@ -1,7 +1,7 @@
 //! The log on disk: raft-engine in `<data_dir>/raft`, one write and one sync for each [`Persist`].
 //!
 //! Read only when a process begins. Never used again after an error: what the kernel kept of it is not known.
-//! (raft-engine 0.4.2; its files are watched by [`crate::edge::log_files`].)
+//! (raft-engine 0.4.2; its files are watched by `log_files`.)
 
 use std::fs;
 use std::mem;

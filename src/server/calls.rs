@@ -11,6 +11,7 @@ use crate::base::id::{CallId, ConnId, Index, StreamId};
 use crate::base::metric::Id;
 use crate::base::slab::Key;
 use crate::base::time::Instant;
+use crate::conn::report::Cause;
 use crate::conn::{Answer, RpcCall};
 use crate::consensus::{Proposal, Resolution};
 use crate::state::watch::WatchKey;
@@ -164,7 +165,8 @@ impl Server {
             Decision::Refuse(text) => self.answer_error(now, id, text),
             Decision::NoPathToRegion => {
                 let (asked, method) = (active.fields.region.clone(), active.query.method.name);
-                self.log(Level::Warn, format!("no path found to region: region={asked:?} method={method}"));
+                let text = format!("{}: region={asked:?} method={method}", Cause::Region.text());
+                self.log_limited(now, Cause::Region, Cause::Region.level(), text);
                 self.answer_error(now, id, "No path to region");
             }
         }

@@ -60,9 +60,11 @@ impl Heartbeats {
         self.set(now + ttl + self.times.grace, node_id);
     }
 
-    /// The node is missed at this time unless it is heard before.
+    /// The node is missed at this time unless it is heard before, or was heard meanwhile and has a timer already.
     pub fn retry(&mut self, at: Instant, node_id: &Arc<str>) {
-        self.set(at, node_id);
+        if !self.by_node.contains_key(node_id) {
+            self.set(at, node_id);
+        }
     }
 
     /// This server leads from now on: every node that is not down has the failover TTL to be heard.
@@ -156,6 +158,20 @@ mod tests {
         assert_eq!(all.pop_missed(at(31)), None);
         all.clear("b");
         assert_eq!((all.pop_missed(at(100)), all.next()), (None, None));
+    }
+
+    #[test]
+    fn looking_again_never_shortens_what_a_heartbeat_gave() {
+        let at = |s| Instant::ZERO + Duration::from_secs(s);
+        let a: Arc<str> = "a".into();
+        let mut all = heartbeats();
+        all.reset(at(0), &a, Duration::from_secs(12));
+        assert_eq!(all.pop_missed(at(22)), Some(a.clone()));
+        all.retry(at(23), &a);
+        assert_eq!(all.next(), Some(at(23)));
+        all.reset(at(22), &a, Duration::from_secs(12));
+        all.retry(at(23), &a);
+        assert_eq!(all.next(), Some(at(44)));
     }
 
     #[test]

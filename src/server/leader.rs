@@ -9,6 +9,7 @@ use crate::api::identity::Signer;
 use crate::base::metric::Id;
 use crate::base::time::Instant;
 use crate::consensus::{Leadership, Resolution};
+use crate::state::ApplyResult;
 use crate::state::node::NodeStatus;
 use crate::wire::body::node::{NodeEvent, go_time};
 use crate::wire::entry::Command;
@@ -132,8 +133,10 @@ impl Server {
     pub(super) fn on_internal_resolved(&mut self, now: Instant, internal: Internal, resolution: Resolution) {
         let Internal::NodeDown(node_id) = internal else { return };
         self.expiries -= 1;
-        // Not written, whatever the reason: the node is looked at again, by whoever leads then.
-        if !matches!(resolution, Resolution::Applied { .. }) && self.leader.view().is_self {
+        // Not written, or refused since the node was written meanwhile, by an operator perhaps: the node is looked at
+        // again, by whoever leads then.
+        let down = matches!(resolution, Resolution::Applied { result: ApplyResult::Done, .. });
+        if !down && self.leader.view().is_self {
             self.heartbeats.retry(now + EXPIRY_RETRY, &node_id);
         }
     }

@@ -4,8 +4,6 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use log::Level;
-
 use crate::api;
 use crate::api::StreamingMethod;
 use crate::api::outcome::{EventFilter, MonitorOptions, StreamOutcome, ToNode};
@@ -14,6 +12,7 @@ use crate::base::id::{CallId, ConnId, StreamId};
 use crate::base::metric::Id;
 use crate::base::slab::Key;
 use crate::base::time::Instant;
+use crate::conn::report::Cause;
 
 use super::Server;
 use super::events::{self, Next};
@@ -91,7 +90,8 @@ impl Server {
             }
             Err(unknown) => {
                 self.metrics.count(Id::StreamingRequestError);
-                self.log(Level::Error, format!("streaming RPC error: error={:?}", unknown.0));
+                let text = format!("{}: error={:?}", Cause::StreamingRpc.text(), unknown.0);
+                self.log_limited(now, Cause::StreamingRpc, Cause::StreamingRpc.level(), text);
                 self.with_conn(now, conn, |now, c| c.streaming_ack(now, stream, &unknown.0));
             }
         }

@@ -1,15 +1,13 @@
 //! One simulated client: a connection, dialled again whenever it is lost, and lanes that ask one thing after another
-//! on it. Answers the server's calls when it is a node.
+//! on it. Answers the server's calls when it is a node. What it does with event streams is in `subscriber.rs`.
 
 use std::time::Duration;
 
 use crate::base::time::Instant;
 use crate::wire::first_byte::FirstByte;
-use crate::wire::msgpack::Msg;
-use crate::wire::streaming::{EventStreamWrapper, StreamingAck};
 
 use super::ground::{Event, Ground};
-use super::history::{Asked, Document, OperationId, Outcome, Subscription};
+use super::history::{Asked, OperationId, Outcome};
 use super::network::{Fate, Got, LinkId, Side, Written};
 use super::requests;
 use super::transport::{Heard, Transport};
@@ -20,7 +18,7 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What goes on on a lane.
 #[derive(Debug)]
-enum Busy {
+pub(super) enum Busy {
     Call { operation: OperationId, asked: Asked, stream: u32, seq: u64 },
     Events { subscription: usize, stream: u32, acked: bool },
 }
@@ -34,26 +32,26 @@ impl Busy {
 }
 
 #[derive(Debug)]
-struct Lane {
-    role: Role,
-    busy: Option<Busy>,
+pub(super) struct Lane {
+    pub(super) role: Role,
+    pub(super) busy: Option<Busy>,
     /// A stream of calls that is used again.
     stream: Option<u32>,
 }
 
-struct Connection {
+pub(super) struct Connection {
     link: LinkId,
     /// Which of this client's connections it is.
     number: u64,
-    transport: Transport,
+    pub(super) transport: Transport,
 }
 
 /// One client.
 pub struct Client {
-    number: usize,
+    pub(super) number: usize,
     kinds: Vec<FirstByte>,
-    lanes: Vec<Lane>,
-    connection: Option<Connection>,
+    pub(super) lanes: Vec<Lane>,
+    pub(super) connection: Option<Connection>,
     connections: u64,
     timer: Option<Instant>,
     seq: u64,
@@ -95,12 +93,12 @@ impl Client {
         }
     }
 
-    fn act_after(&mut self, ground: &mut Ground, lane: usize, wait: Duration) {
+    pub(super) fn act_after(&mut self, ground: &mut Ground, lane: usize, wait: Duration) {
         let wait = wait + Duration::from_micros(50);
         ground.after(wait, Event::Lane(self.number, lane));
     }
 
-    fn dial(&mut self, ground: &mut Ground) {
+    pub(super) fn dial(&mut self, ground: &mut Ground) {
         if self.connection.is_some() {
             return;
         }
@@ -143,35 +141,6 @@ impl Client {
         ground.after(wait + PATIENCE, Event::Patience(self.number, operation));
         if let Some(lane) = self.lanes.get_mut(lane) {
             lane.busy = Some(Busy::Call { operation, asked, stream, seq: self.seq });
-        }
-        self.flush(ground);
-    }
-
-    fn subscribe(&mut self, ground: &mut Ground, lane: usize, node: Option<usize>, from: i64) {
-        self.dial(ground);
-        let id = node.and_then(|node| ground.fleet.get(node)).map(|node| node.id.clone());
-        let argument = requests::event_stream(from, id.as_deref());
-        let now = ground.now;
-        let Some(connection) = &mut self.connection else { return };
-        let Some(stream) = connection.transport.open_streaming(now, "Event.Stream", &argument) else {
-            self.hang_up(ground);
-            return self.act_after(ground, lane, Duration::from_millis(100));
-        };
-        let life = ground.history.current_life();
-        let subscription = ground.history.subscriptions.len();
-        ground.history.subscriptions.push(Subscription {
-            client: self.number,
-            life,
-            node,
-            from,
-            opened: now,
-            begun: None,
-            documents: Vec::new(),
-            ended: None,
-            whole: false,
-        });
-        if let Some(lane) = self.lanes.get_mut(lane) {
-            lane.busy = Some(Busy::Events { subscription, stream, acked: false });
         }
         self.flush(ground);
     }
@@ -364,53 +333,12 @@ impl Client {
         self.lost(ground);
     }
 
-    fn garbled(&mut self, ground: &mut Ground, why: &str) {
+    pub(super) fn garbled(&mut self, ground: &mut Ground, why: &str) {
         ground.wrong(format!("client {}: {why}", self.number));
         self.hang_up(ground);
     }
 
-    // Events.
-
-    fn on_events(&mut self, ground: &mut Ground, lane: usize) {
-        loop {
-            let (Some(connection), Some(held)) = (&mut self.connection, self.lanes.get_mut(lane)) else { return };
-            let Some(Busy::Events { subscription, stream, acked }) = &mut held.busy else { return };
-            let value = match connection.transport.take_value(*stream) {
-                Ok(None) => return,
-                Ok(Some(value)) => value,
-                Err(why) => return self.garbled(ground, &why),
-            };
-            let (subscription, stream) = (*subscription, *stream);
-            if !std::mem::replace(acked, true) {
-                match StreamingAck::from_bytes(&value) {
-                    Ok(ack) if ack.error.is_empty() => continue,
-                    Ok(_) => return self.stream_ended(ground, stream),
-                    Err(why) => return self.garbled(ground, &format!("an ack: {why}")),
-                }
-            }
-            let wrapper = match EventStreamWrapper::from_bytes(&value) {
-                Ok(wrapper) => wrapper,
-                Err(why) => return self.garbled(ground, &format!("an event: {why}")),
-            };
-            let Some(event) = wrapper.event.filter(|_| wrapper.error.is_none()) else {
-                return self.stream_ended(ground, stream);
-            };
-            let Ok(json) = serde_json::from_slice::<serde_json::Value>(&event.data.0) else {
-                return self.garbled(ground, "an event's document is no JSON");
-            };
-            let now = ground.now;
-            let Some(seen) = ground.history.subscriptions.get_mut(subscription) else { return };
-            seen.begun.get_or_insert(now);
-            if let Some(document) = document(now, &json) {
-                if let Role::Subscriber { from, .. } = &mut held.role {
-                    *from = (*from).max(i64::try_from(document.index).unwrap_or(0) + 1);
-                }
-                seen.documents.push(document);
-            }
-        }
-    }
-
-    fn stream_ended(&mut self, ground: &mut Ground, stream: u32) {
+    pub(super) fn stream_ended(&mut self, ground: &mut Ground, stream: u32) {
         let now = ground.now;
         let mut ended = Vec::new();
         for (number, lane) in self.lanes.iter_mut().enumerate() {
@@ -548,26 +476,4 @@ impl Client {
     pub fn is_waiting(&self) -> bool {
         self.lanes.iter().any(|lane| matches!(lane.busy, Some(Busy::Call { .. })))
     }
-}
-
-/// A document with events or a gap; `None` for a sign of life.
-fn document(at: Instant, json: &serde_json::Value) -> Option<Document> {
-    let index = json.get("Index")?.as_u64()?;
-    let text = |event: &serde_json::Value, key: &str| event.get(key).and_then(|v| v.as_str()).unwrap_or("").to_owned();
-    let events = json.get("Events").and_then(|events| events.as_array());
-    let events = events.map(|events| {
-        let one = |event: &serde_json::Value| (text(event, "Type"), text(event, "Key"), hash_of(event.get("Payload")));
-        events.iter().map(one).collect()
-    });
-    let gap = json.get("Gap").and_then(|gap| Some((gap.get("From")?.as_u64()?, gap.get("To")?.as_u64()?)));
-    Some(Document { at, index, events: events.unwrap_or_default(), gap })
-}
-
-/// A hash of a JSON value, the same for equal values.
-pub fn hash_of(value: Option<&serde_json::Value>) -> u64 {
-    let mut trace = super::trace::Trace::default();
-    if let Some(value) = value {
-        trace.bytes(value.to_string().as_bytes());
-    }
-    trace.hash()
 }

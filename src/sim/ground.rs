@@ -198,7 +198,7 @@ impl Ground {
     pub fn new(options: Options) -> Ground {
         let mut rng = Rng::from_seed(options.seed);
         let mut disk = Disk::default();
-        let fleet: Vec<FleetNode> = (0..options.nodes)
+        let fleet: Vec<FleetNode> = (0..options.nodes + options.silent_nodes)
             .map(|number| FleetNode {
                 id: rng.uuid(),
                 secret: rng.uuid(),

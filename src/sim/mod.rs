@@ -7,9 +7,11 @@
 //!
 //! ```text
 //! world      time, and what happens next
-//! ground     what all of it stands on        process, writer, jobs   the server's three kinds of threads
-//! network    wires                           client, transport       the other end of them
-//! disk       the log and the snapshots       workload, requests      what clients ask
+//! ground     what all of it stands on        process, sockets        the server's event loop
+//!                                            writer, jobs            its other threads
+//! network    wires                           client, subscriber      the other end of them
+//!                                            transport, requests     what they say and hear
+//! disk       the log and the snapshots       workload                what they do
 //! history    what was asked and answered     truth                   what the log should hold
 //! check      is all of that right?           fault                   mistakes, to see that it can be wrong
 //! ```
@@ -25,6 +27,8 @@ pub mod network;
 pub mod options;
 pub mod process;
 pub mod requests;
+mod sockets;
+mod subscriber;
 pub mod trace;
 pub mod transport;
 pub mod truth;

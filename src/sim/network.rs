@@ -147,7 +147,8 @@ impl Ground {
         self.network.next += 1;
         let id = self.network.next;
         let latency = self.rng.jitter(self.options.latency);
-        let room = 256 << self.rng.below(9);
+        // A long list through a small buffer takes long, and is no more of a test.
+        let room = (256 << self.rng.below(9)).max(self.options.silent_nodes * 128);
         let ends = [End::new(self.now), End::new(self.now)];
         self.network.links.insert(id, Link { client, silent: false, latency, room, fate, bytes: 0, ends });
         self.after(latency, Event::Net(Net::Accept(id)));

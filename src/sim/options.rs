@@ -25,6 +25,8 @@ pub struct Options {
     pub busy: Duration,
     /// Nodes of the fleet.
     pub nodes: usize,
+    /// More nodes, that are registered once and never heard again: a list of so many is run on a handler thread.
+    pub silent_nodes: usize,
     /// Clients beside the nodes.
     pub others: usize,
     /// Of one way over a wire, about.
@@ -52,8 +54,10 @@ impl Options {
     pub fn from_seed(seed: u64) -> Options {
         let mut rng = Rng::from_seed(seed ^ 0x7369_6d00);
         let pick = |rng: &mut Rng, from: &[u64]| from[rng.below(from.len() as u64) as usize];
+        let silent_nodes = pick(&mut rng, &[0, 0, 0, 0, 0, 70]) as usize;
         Options {
             seed,
+            silent_nodes,
             fault: None,
             keep_log: false,
             busy: Duration::from_secs(pick(&mut rng, &[20, 40, 70])),
@@ -65,7 +69,7 @@ impl Options {
             bad_wires: pick(&mut rng, &[0, 15, 40]),
             nemeses: pick(&mut rng, &[0, 2, 4, 6]),
             snapshot_entries: pick(&mut rng, &[8, 30, 10_000]),
-            window_bytes: pick(&mut rng, &[2 * 1024, 16 * 1024, 256 * 1024]) as u32,
+            window_bytes: pick(&mut rng, &[2 * 1024, 16 * 1024, 256 * 1024]).max(silent_nodes as u64 * 256) as u32,
             pool_full: pick(&mut rng, &[0, 0, 0, 15]),
             commands_max: pick(&mut rng, &[2, 1024, 1024]) as usize,
         }

@@ -1,5 +1,6 @@
 //! One process of the server, in memory: what `edge::event_loop` does around the machine, with every output performed
-//! on the ground. The thread of the consensus is in [`super::writer`], the handler threads in [`super::jobs`].
+//! on the ground. The thread of the consensus is in [`super::writer`], the handler threads in [`super::jobs`],
+//! its sockets in `sockets.rs`.
 //!
 //! Planted faults are here and there, never in the product.
 
@@ -16,7 +17,7 @@ use crate::base::slab::Slab;
 use crate::base::time::Instant;
 use crate::consensus::{Notice, Proposal, Resolution};
 use crate::server::Server;
-use crate::server::port::{Input, Listener, Output, ProcessFacts};
+use crate::server::port::{Input, Output, ProcessFacts};
 use crate::state::State;
 use crate::wire::entry::Command;
 
@@ -24,24 +25,16 @@ use super::fault::Fault;
 use super::ground::{Event, Ground, Inner};
 use super::history::{Answered, Asked, OperationId, Outcome, SERVER};
 use super::jobs::Jobs;
-use super::network::{Got, LinkId, Side, Written};
+use super::network::{LinkId, Side};
+use super::sockets::Socket;
 use super::writer::Writer;
 
 /// How long a proposal waits for room in the channel to the consensus thread.
 const ENQUEUE_WAIT: Duration = Duration::from_secs(30);
 /// Between two tries.
 const ENQUEUE_RETRY: Duration = Duration::from_millis(10);
-/// How long a closed socket may take for its last bytes.
-const PARTING_WAIT: Duration = Duration::from_secs(5);
 /// How often the process reads its own facts, when it does anything at all.
 const FACTS_EVERY: Duration = Duration::from_secs(10);
-
-struct Socket {
-    link: LinkId,
-    reading: bool,
-    /// Its last bytes, once the server has closed it.
-    parting: Option<VecDeque<u8>>,
-}
 
 /// One process.
 pub struct Process {
@@ -52,18 +45,18 @@ pub struct Process {
     pub(super) root: Arc<ArcSwap<State>>,
     pub(super) writer: Writer,
     pub(super) jobs: Jobs,
-    sockets: BTreeMap<ConnId, Socket>,
-    ids: Slab<()>,
-    by_link: BTreeMap<LinkId, ConnId>,
-    dirty: BTreeSet<ConnId>,
-    flush_queued: bool,
+    pub(super) sockets: BTreeMap<ConnId, Socket>,
+    pub(super) ids: Slab<()>,
+    pub(super) by_link: BTreeMap<LinkId, ConnId>,
+    pub(super) dirty: BTreeSet<ConnId>,
+    pub(super) flush_queued: bool,
     /// Inputs that came of performing outputs.
-    follow_ups: VecDeque<Input<'static>>,
+    pub(super) follow_ups: VecDeque<Input<'static>>,
     waiting: VecDeque<(Instant, Vec<Proposal>)>,
     retry_queued: bool,
     /// The server's own proposals.
     own: BTreeMap<CallId, OperationId>,
-    accepting: bool,
+    pub(super) accepting: bool,
     /// The exit status, once it has asked to end.
     pub exit: Option<u8>,
     /// Stands still until then.
@@ -126,7 +119,7 @@ impl Process {
     }
 
     /// Planted fault: the loop's clock follows the calendar.
-    fn loop_now(&self, ground: &Ground) -> Instant {
+    pub(super) fn loop_now(&self, ground: &Ground) -> Instant {
         match ground.options.fault {
             Some(Fault::SkewedTimers) => {
                 let nanos = ground.calendar_offset.clamp(0, 3_600_000_000_000);
@@ -160,14 +153,14 @@ impl Process {
         }
     }
 
-    fn feed_one(&mut self, ground: &mut Ground, input: Input<'_>) {
+    pub(super) fn feed_one(&mut self, ground: &mut Ground, input: Input<'_>) {
         trace_input(ground, &input);
         let (now, wall) = (self.loop_now(ground), ground.wall());
         self.server.handle_input(now, wall, input);
         self.drain_outputs(ground);
     }
 
-    fn drain_outputs(&mut self, ground: &mut Ground) {
+    pub(super) fn drain_outputs(&mut self, ground: &mut Ground) {
         while let Some(output) = self.server.poll_output() {
             self.perform(ground, output);
         }
@@ -186,10 +179,8 @@ impl Process {
             Output::Close { conn, linger, abort } => self.close(ground, conn, linger, abort),
             Output::Read { conn, on } => {
                 ground.trace.step("read", &[conn.0, u64::from(on)]);
-                if let Some(socket) = self.sockets.get_mut(&conn).filter(|socket| socket.parting.is_none()) {
-                    socket.reading = on;
-                    let link = socket.link;
-                    ground.set_reading(link, Side::Server, on);
+                if let Some(socket) = self.sockets.get(&conn).filter(|socket| socket.parting.is_none()) {
+                    ground.set_reading(socket.link, Side::Server, on);
                 }
             }
             Output::Run(job) => {
@@ -265,7 +256,8 @@ impl Process {
             self.writer.expect_command();
             ground.queue.push(at, Event::Process(self.life, Inner::Commands(proposals)));
         }
-        while let Some((_, late)) = self.waiting.pop_front_if(|(deadline, _)| *deadline <= ground.now) {
+        while self.waiting.front().is_some_and(|(deadline, _)| *deadline <= ground.now) {
+            let Some((_, late)) = self.waiting.pop_front() else { break };
             self.follow_ups.extend(late.iter().map(|proposal| Input::NotEnqueued { id: proposal.id }));
         }
         if !self.waiting.is_empty() && !std::mem::replace(&mut self.retry_queued, true) {
@@ -320,14 +312,7 @@ impl Process {
             Inner::Ran(job, outcome) => self.feed(ground, Input::Ran { job, outcome: *outcome }),
             Inner::SigningKey(wanted) => self.signing_key(ground, wanted),
             Inner::Flush => self.flush(ground),
-            Inner::Parting(link) => {
-                if let Some(conn) = self.by_link.get(&link).copied()
-                    && self.sockets.get(&conn).is_some_and(|socket| socket.parting.is_some())
-                {
-                    self.forget(conn);
-                    ground.abort(link, Side::Server);
-                }
-            }
+            Inner::Parting(link) => self.end_parting(ground, link),
             Inner::Facts => {
                 let facts = ProcessFacts { handler_queue: self.jobs.waiting(), ..ProcessFacts::default() };
                 self.feed(ground, Input::Process(facts));
@@ -355,152 +340,6 @@ impl Process {
             Some(signer) => self.feed(ground, Input::SigningKey(Arc::new(signer))),
             None => ground.wrong("a signing key cannot be made".to_owned()),
         }
-    }
-
-    // Sockets.
-
-    /// A connection reaches the server.
-    pub fn accept(&mut self, ground: &mut Ground, link: LinkId) {
-        let Some(client) = ground.network.link(link).map(|link| link.client) else { return };
-        if !self.accepting {
-            ground.abort(link, Side::Server);
-            return;
-        }
-        let conn = ConnId(self.ids.insert(()));
-        self.sockets.insert(conn, Socket { link, reading: true, parting: None });
-        self.by_link.insert(link, conn);
-        let peer = ([10, 0, 1, (client % 250) as u8], 40_000 + (link % 20_000) as u16).into();
-        self.feed(ground, Input::Accepted { conn, listener: Listener::Rpc, peer });
-    }
-
-    /// The server's end of a wire reads.
-    pub fn read(&mut self, ground: &mut Ground, link: LinkId) {
-        let Some(conn) = self.by_link.get(&link).copied() else { return };
-        let got = ground.read(link, Side::Server);
-        if self.sockets.get(&conn).is_none_or(|socket| socket.parting.is_some()) {
-            return;
-        }
-        match got {
-            Got::Nothing => {}
-            Got::Bytes(bytes) => self.feed(ground, Input::Received { conn, bytes: &bytes }),
-            Got::Eof => {
-                if !ground.fault(Fault::LoseEof, 100) {
-                    self.feed(ground, Input::Eof { conn });
-                }
-            }
-        }
-    }
-
-    /// A wire broke at the server's end.
-    pub fn broken(&mut self, ground: &mut Ground, link: LinkId) {
-        let Some(conn) = self.by_link.get(&link).copied() else { return };
-        let told = self.sockets.get(&conn).is_some_and(|socket| socket.parting.is_none());
-        self.forget(conn);
-        if told {
-            self.feed(ground, Input::Failed { conn, error: "connection reset by peer".to_owned() });
-        }
-    }
-
-    /// A socket can be written to again.
-    pub fn writable(&mut self, ground: &mut Ground, link: LinkId) {
-        if let Some(conn) = self.by_link.get(&link).copied() {
-            self.dirty.insert(conn);
-            self.flush(ground);
-        }
-    }
-
-    fn forget(&mut self, conn: ConnId) {
-        if let Some(socket) = self.sockets.remove(&conn) {
-            self.by_link.remove(&socket.link);
-            self.ids.remove(conn.0);
-        }
-    }
-
-    fn flush(&mut self, ground: &mut Ground) {
-        self.flush_queued = false;
-        for conn in std::mem::take(&mut self.dirty) {
-            self.write(ground, conn);
-        }
-        while let Some(input) = self.follow_ups.pop_front() {
-            self.feed_one(ground, input);
-        }
-    }
-
-    fn write(&mut self, ground: &mut Ground, conn: ConnId) {
-        loop {
-            let Some(socket) = self.sockets.get_mut(&conn) else { return };
-            let link = socket.link;
-            if socket.parting.is_some() {
-                return self.go_on_parting(ground, conn);
-            }
-            let bytes = self.server.to_send(conn);
-            if bytes.is_empty() {
-                return;
-            }
-            let mut to = link;
-            if ground.fault(Fault::WrongSocket, 3) {
-                to = self.by_link.keys().copied().find(|other| *other != link).unwrap_or(link);
-            }
-            let whole = bytes.len();
-            let written = ground.write(to, Side::Server, bytes);
-            match written {
-                Written::Took(taken) => {
-                    ground.trace.step("wrote", &[conn.0, taken as u64]);
-                    ground.trace.bytes(self.server.to_send(conn).get(..taken).unwrap_or_default());
-                    let short = taken < whole && ground.fault(Fault::ForgetShortWrite, 30);
-                    let now = self.loop_now(ground);
-                    self.server.sent(now, conn, if short { whole } else { taken });
-                    self.drain_outputs(ground);
-                }
-                Written::Blocked | Written::Gone => return,
-            }
-        }
-    }
-
-    fn close(&mut self, ground: &mut Ground, conn: ConnId, linger: bool, abort: bool) {
-        ground.trace.step("close", &[conn.0, u64::from(linger), u64::from(abort)]);
-        let now = self.loop_now(ground);
-        let mut tail = VecDeque::new();
-        while linger && !abort {
-            let bytes = self.server.to_send(conn);
-            if bytes.is_empty() {
-                break;
-            }
-            tail.extend(bytes);
-            let count = bytes.len();
-            self.server.sent(now, conn, count);
-        }
-        if ground.fault(Fault::LeakSocket, 30) {
-            return;
-        }
-        let Some(socket) = self.sockets.get_mut(&conn) else { return };
-        let link = socket.link;
-        if !linger || abort {
-            self.forget(conn);
-            return ground.abort(link, Side::Server);
-        }
-        if socket.parting.is_none() {
-            socket.parting = Some(tail);
-            // What the peer still sends is read and dropped, so that it reads our last bytes.
-            ground.set_reading(link, Side::Server, true);
-            ground.after(PARTING_WAIT, Event::Process(self.life, Inner::Parting(link)));
-            self.go_on_parting(ground, conn);
-        }
-    }
-
-    fn go_on_parting(&mut self, ground: &mut Ground, conn: ConnId) {
-        let Some(socket) = self.sockets.get_mut(&conn) else { return };
-        let link = socket.link;
-        let Some(tail) = &mut socket.parting else { return };
-        while !tail.is_empty() {
-            match ground.write(link, Side::Server, tail.make_contiguous()) {
-                Written::Took(taken) => drop(tail.drain(..taken)),
-                Written::Blocked => return,
-                Written::Gone => break,
-            }
-        }
-        self.forget(conn);
-        ground.close(link, Side::Server);
     }
 
     /// The process has ended: the system closes its sockets, and writes what was handed over for parting.

@@ -37,6 +37,11 @@ pub enum Role {
         /// The next stream begins here.
         from: i64,
     },
+    /// Registers nodes, one after another, and leaves them alone.
+    Registrar {
+        /// The next one.
+        node: NodeNumber,
+    },
     /// Connects and sends what is no protocol, or half of one.
     Noise,
 }
@@ -93,6 +98,10 @@ impl Role {
                 }
             }
             Role::Subscriber { node, from } => Next::Subscribe { node: *node, from: *from },
+            Role::Registrar { node } => match ground.fleet.get(*node) {
+                Some(_) => Next::Ask(Asked::Register { node: *node, nonce: ground.nonce() }),
+                None => Next::Sleep(ground.options.busy),
+            },
             Role::Noise => Next::Noise,
         }
     }
@@ -121,6 +130,10 @@ impl Role {
                 }
                 ground.rng.jitter(Duration::from_millis(100))
             }
+            Role::Registrar { node } => {
+                *node += usize::from(matches!(outcome, Outcome::Done(_)));
+                ground.rng.jitter(Duration::from_millis(20))
+            }
             Role::Operator => ground.rng.jitter(Duration::from_millis(1500)),
             Role::Subscriber { .. } | Role::Noise => ground.rng.jitter(Duration::from_secs(3)),
         }
@@ -128,7 +141,7 @@ impl Role {
 }
 
 fn operator(ground: &mut Ground) -> Next {
-    let node = ground.rng.below(ground.fleet.len() as u64) as usize;
+    let node = ground.rng.below(ground.options.nodes as u64) as usize;
     Next::Ask(match ground.rng.below(100) {
         0..12 => Asked::Drain { node, nonce: ground.nonce() },
         12..22 => Asked::EndDrain { node, mark: ground.rng.chance(1, 2), nonce: ground.nonce() },

@@ -390,8 +390,11 @@ fn clients(ground: &mut Ground) -> Vec<Client> {
         [FirstByte::MultiplexV2, FirstByte::MultiplexV2, FirstByte::MultiplexV2, FirstByte::MultiplexV1];
     const ANY: [FirstByte; 3] = [FirstByte::MultiplexV2, FirstByte::MultiplexV1, FirstByte::Rpc];
     const EVENTS: [FirstByte; 2] = [FirstByte::MultiplexV2, FirstByte::Streaming];
-    let nodes = ground.fleet.len();
+    let nodes = ground.options.nodes;
     let mut clients = Vec::new();
+    if ground.options.silent_nodes > 0 {
+        clients.push(Client::new(0, &ANY, vec![Role::Registrar { node: nodes }]));
+    }
     for node in 0..nodes {
         let mut roles = vec![Role::Agent { node, registered: false, ttl: MIN_TTL }];
         if ground.rng.chance(1, 2) {

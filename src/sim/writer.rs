@@ -280,10 +280,10 @@ fn harm(ground: &mut Ground, notices: &mut Vec<Notice>) {
                     events.clear();
                 }
             }
-            Notice::Resolved { resolution: Resolution::Applied { .. }, .. } => {
-                if ground.fault(Fault::LoseResolution, 10) {
-                    continue;
-                }
+            Notice::Resolved { resolution: Resolution::Applied { .. }, .. }
+                if ground.fault(Fault::LoseResolution, 10) =>
+            {
+                continue;
             }
             _ => {}
         }

@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -338,13 +338,18 @@ impl Log {
         thread::spawn(move || {
             for line in BufReader::new(from).split(b'\n') {
                 let Ok(line) = line else { break };
-                ours.0.0.lock().unwrap().lines.push(String::from_utf8_lossy(&line).into_owned());
+                ours.all().lines.push(String::from_utf8_lossy(&line).into_owned());
                 ours.0.1.notify_all();
             }
-            ours.0.0.lock().unwrap().ended = true;
+            ours.all().ended = true;
             ours.0.1.notify_all();
         });
         log
+    }
+
+    /// Also after a test has failed with them in hand.
+    fn all(&self) -> MutexGuard<'_, Lines> {
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The first line with this text, once there is one.
@@ -357,7 +362,7 @@ impl Log {
     #[track_caller]
     pub fn until_count(&self, text: &str, count: usize) -> String {
         let deadline = patience();
-        let mut lines = self.0.0.lock().unwrap();
+        let mut lines = self.all();
         loop {
             let mut with = lines.lines.iter().filter(|line| line.contains(text));
             if let Some(line) = with.nth(count - 1) {
@@ -365,28 +370,28 @@ impl Log {
             }
             let left = deadline.saturating_duration_since(Instant::now());
             let over = left.is_zero() || lines.ended;
-            assert!(!over, "no line {count} with {text:?} in the log:\n{}", lines.lines.join("\n"));
-            lines = self.0.1.wait_timeout(lines, left).unwrap().0;
+            assert!(!over, "no line {count} with {text:?} in the log, ended={}", lines.ended);
+            lines = self.0.1.wait_timeout(lines, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
     /// Waits until standard error is closed.
     pub fn until_end(&self) {
         let deadline = patience();
-        let mut lines = self.0.0.lock().unwrap();
+        let mut lines = self.all();
         while !lines.ended {
             let left = deadline.saturating_duration_since(Instant::now());
             assert!(!left.is_zero(), "standard error stays open");
-            lines = self.0.1.wait_timeout(lines, left).unwrap().0;
+            lines = self.0.1.wait_timeout(lines, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
     pub fn lines(&self) -> Vec<String> {
-        self.0.0.lock().unwrap().lines.clone()
+        self.all().lines.clone()
     }
 
     pub fn count(&self, text: &str) -> usize {
-        self.0.0.lock().unwrap().lines.iter().filter(|line| line.contains(text)).count()
+        self.all().lines.iter().filter(|line| line.contains(text)).count()
     }
 
     /// Lines of a level or worse.

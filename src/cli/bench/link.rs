@@ -297,7 +297,7 @@ impl Link {
 
     fn channel_of(&self, stream: StreamId) -> Option<usize> {
         // Even ids are the server's own.
-        if stream.0 % 2 == 0 {
+        if stream.0.is_multiple_of(2) {
             return None;
         }
         *self.mux.as_ref()?.by_stream.get(place(stream))?

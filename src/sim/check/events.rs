@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use super::super::client::hash_of;
 use super::super::history::{Document, Subscription};
+use super::super::subscriber::hash_of;
 use super::{Case, SLACK};
 
 /// The documents of the log: index to kind, key and hash of the payload, each.

@@ -58,7 +58,7 @@ fn of_node<'a>(all: &'a [Operation], node: NodeNumber, id: &str) -> Vec<Span<'a>
             Outcome::Refused(text) => text.starts_with("leadership lost"),
             Outcome::Unknown | Outcome::Pending | Outcome::TimedOut => true,
         };
-        if unsure && reads || reads && matches!(operation.outcome, Outcome::Refused(_)) {
+        if reads && (unsure || matches!(operation.outcome, Outcome::Refused(_))) {
             continue;
         }
         let until = if unsure { NEVER } else { operation.returned };
@@ -164,6 +164,15 @@ fn search(spans: &[Span<'_>], node: NodeNumber) -> Verdict {
                 nexts = vec![(span.until, next)];
                 break;
             }
+            // Of lost operations that would do the same, the first asked is tried; one that does nothing never is.
+            let tried = |(other, earlier): &(usize, &Span<'_>)| {
+                earlier.optional && !placed.has(*other) && same_effect(&earlier.operation.asked, &span.operation.asked)
+            };
+            if span.optional
+                && (after == placed.node || spans.iter().enumerate().take(at).skip(placed.first).any(|one| tried(&one)))
+            {
+                continue;
+            }
             nexts.push((span.until, next));
         }
         // Those that ended first are tried first: the stack gives back the last one.
@@ -175,6 +184,14 @@ fn search(spans: &[Span<'_>], node: NodeNumber) -> Verdict {
         }
     }
     Verdict::Wrong(stuck)
+}
+
+fn same_effect(a: &Asked, b: &Asked) -> bool {
+    match (a, b) {
+        (Asked::Register { .. }, Asked::Register { .. }) | (Asked::Drain { .. }, Asked::Drain { .. }) => true,
+        (Asked::EndDrain { mark, .. }, Asked::EndDrain { mark: other, .. }) => mark == other,
+        (a, b) => a == b,
+    }
 }
 
 fn describe(spans: &[Span<'_>], placed: &Placed, node: NodeNumber) -> String {

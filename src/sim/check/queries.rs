@@ -27,9 +27,12 @@ pub(super) fn check(case: &Case<'_>, wrongs: &mut Vec<String>) {
     }
 }
 
+/// When, whether it is an answer, the index in it, and which operation.
+type Moment = (Instant, bool, u64, usize);
+
 /// Whoever asks after an answer was given is not told of less.
 fn check_order(case: &Case<'_>, wrongs: &mut Vec<String>) {
-    let mut by_object: BTreeMap<Option<usize>, Vec<(Instant, bool, u64, usize)>> = BTreeMap::new();
+    let mut by_object: BTreeMap<Option<usize>, Vec<Moment>> = BTreeMap::new();
     for (at, operation) in case.history.operations.iter().enumerate() {
         let Outcome::Done(Answered::Node(index, _) | Answered::Nodes(index, _)) = operation.outcome else { continue };
         let times = by_object.entry(operation.asked.node()).or_default();

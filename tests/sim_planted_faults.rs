@@ -1,0 +1,65 @@
+//! The checkers can fail: each mistake that is planted in the simulated edge is caught, and in how many seeds
+//! (reliability notes, goal 2).
+#![allow(clippy::print_stdout)]
+
+use holdfast::sim::{self, Fault};
+
+/// A mistake that is not caught in so many seeds is not caught.
+const MOST_SEEDS: u64 = 1000;
+
+fn caught(fault: Fault) {
+    let found = (0..MOST_SEEDS).find_map(|seed| {
+        let report = sim::run_with_fault(seed, fault);
+        let shown = report.wrongs.into_iter().next()?;
+        assert!(report.faults_done > 0 || !counts(fault), "seed {seed} is wrong before the mistake is made: {shown}");
+        Some((seed, shown))
+    });
+    let Some((seed, shown)) = found else { panic!("{fault:?} was not caught in {MOST_SEEDS} seeds") };
+    println!("{fault:?} was caught in {} seeds: {shown}", seed + 1);
+}
+
+/// Whether the world counts how often the mistake is made; some are there all the time.
+fn counts(fault: Fault) -> bool {
+    !matches!(fault, Fault::SkewedTimers | Fault::LateTimeouts | Fault::ForgetTornTail)
+}
+
+macro_rules! faults {
+    ($($name:ident: $fault:ident;)*) => {
+        $(
+            #[test]
+            fn $name() {
+                caught(Fault::$fault);
+            }
+        )*
+
+        #[test]
+        fn every_mistake_has_a_test() {
+            assert_eq!([$(Fault::$fault),*].as_slice(), Fault::ALL.as_slice());
+        }
+    };
+}
+
+faults! {
+    an_answer_before_the_sync: AckBeforeSync;
+    a_sync_that_does_nothing: SkipSync;
+    a_lost_wake_up: DropWakeUp;
+    a_lost_key: LoseTouchedKey;
+    a_write_proposed_twice: ProposeTwice;
+    a_read_of_an_old_root: OldRoot;
+    a_notice_before_the_root: NotifyBeforePublish;
+    timers_that_follow_the_calendar: SkewedTimers;
+    a_torn_record_that_is_believed: ForgetTornTail;
+    an_event_told_twice: DuplicateEvent;
+    a_lost_event: DropEvent;
+    outcomes_exchanged: SwapOutcomes;
+    a_lost_outcome: LoseOutcome;
+    a_lost_resolution: LoseResolution;
+    a_short_write_taken_for_whole: ForgetShortWrite;
+    bytes_on_the_wrong_socket: WrongSocket;
+    late_deadlines: LateTimeouts;
+    a_socket_left_open: LeakSocket;
+    a_log_compacted_too_far: CompactTooFar;
+    a_hard_state_that_is_not_written: ForgetHardState;
+    a_failed_sync_taken_for_a_success: IgnoreDiskError;
+    an_end_that_is_not_told: LoseEof;
+}

@@ -149,22 +149,22 @@ fn a_cloned_machine_is_told_who_holds_its_id() {
     };
     let mut original = Talk::dial(daemon.rpc, 1);
     register(&mut original, "11111111-0001-0002-0003-00000000abcd", "10.0.0.1:4646").ok();
-    // It tries again and again, as agents do.
     let clone = Ipv4Addr::new(127, 0, 0, 2).into();
     let mut clone = Talk::over(Peer::dial_from(clone, daemon.rpc).unwrap(), 1);
+    let conflicts = || {
+        let events = get_node(&daemon, &json!(id))["Events"].as_array().unwrap().clone();
+        events.into_iter().filter(|event| event["Details"]["http_addr"] == "10.0.0.2:4646").collect::<Vec<_>>()
+    };
+    // It tries again and again, as agents do: seconds apart, so that the event is there by then.
     for _ in 0..3 {
         let text = register(&mut clone, "22222222-0001-0002-0003-00000000abcd", "10.0.0.2:4646").err();
         assert!(text.starts_with("node secret ID does not match. Not registering node."), "{text}");
         for part in [id, "\"original\"", "10.0.0.1:4646", "since ", "\"client-id\"", "\"secret-id\""] {
             assert!(text.contains(part), "{part} is not in {text}");
         }
+        eventually("event", || (!conflicts().is_empty()).then_some(()));
     }
-    let conflicts = |node: &Value| {
-        let events = node["Events"].as_array().unwrap().iter();
-        events.filter(|event| event["Details"]["http_addr"] == "10.0.0.2:4646").cloned().collect::<Vec<_>>()
-    };
-    let found =
-        eventually("event", || Some(conflicts(&get_node(&daemon, &json!(id)))).filter(|events| !events.is_empty()));
+    let found = conflicts();
     assert_eq!(found.len(), 1, "one for each address: {found:?}");
     assert_eq!(found[0]["Details"]["from"], "127.0.0.2");
     assert_eq!(found[0]["Details"]["holder_http_addr"], "10.0.0.1:4646");

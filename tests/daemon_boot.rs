@@ -1,6 +1,6 @@
 //! Two agents, a new one and an old one, as they were recorded when they joined a server: what they said is said to the
 //! daemon, whole and in single bytes, and it must make them ready and keep them so (client-boot notes; R1.30, R1.55 to
-//! R1.60).
+//! R1.60, R8.21).
 
 #![allow(clippy::print_stderr, unreachable_pub)]
 #![allow(clippy::unwrap_used)]
@@ -8,11 +8,12 @@
 mod rig;
 
 use std::cell::RefCell;
+use std::net::Ipv4Addr;
 
 use rig::heard::{Heard, Item};
 use rig::recorded::{Cut, Recorded, Replay};
 use rig::talk::call_once;
-use rig::{Daemon, Talk, Value, eventually, json, msgpack};
+use rig::{Daemon, Peer, Talk, Value, eventually, json, msgpack};
 
 /// A node that is silent for two to three seconds is down.
 const IMPATIENT: &str = "[heartbeat]\nmin_ttl = \"1s\"\ngrace = \"1s\"";
@@ -132,4 +133,41 @@ fn the_old_agent_whole() {
 #[test]
 fn the_old_agent_in_single_bytes() {
     boot("client_boot_v112", Cut::Bytes);
+}
+
+// R8.21
+#[test]
+fn a_cloned_machine_is_told_who_holds_its_id() {
+    let daemon = Daemon::start("");
+    let id = "a1b2c3d4-0001-0002-0003-00000000abcd";
+    let register = |talk: &mut Talk, secret: &str, http: &str| {
+        let node = json!({
+            "ID": id, "SecretID": secret, "Datacenter": "dc1", "Name": "original", "Status": "initializing",
+            "HTTPAddr": http, "Attributes": { "nomad.version": "2.0.5" },
+        });
+        talk.call(0, "Node.Register", &json!({ "Region": "global", "Node": node }))
+    };
+    let mut original = Talk::dial(daemon.rpc, 1);
+    register(&mut original, "11111111-0001-0002-0003-00000000abcd", "10.0.0.1:4646").ok();
+    let clone = Ipv4Addr::new(127, 0, 0, 2).into();
+    let mut clone = Talk::over(Peer::dial_from(clone, daemon.rpc).unwrap(), 1);
+    let conflicts = || {
+        let events = get_node(&daemon, &json!(id))["Events"].as_array().unwrap().clone();
+        events.into_iter().filter(|event| event["Details"]["http_addr"] == "10.0.0.2:4646").collect::<Vec<_>>()
+    };
+    // It tries again and again, as agents do: seconds apart, so that the event is there by then.
+    for _ in 0..3 {
+        let text = register(&mut clone, "22222222-0001-0002-0003-00000000abcd", "10.0.0.2:4646").err();
+        assert!(text.starts_with("node secret ID does not match. Not registering node."), "{text}");
+        for part in [id, "\"original\"", "10.0.0.1:4646", "since ", "\"client-id\"", "\"secret-id\""] {
+            assert!(text.contains(part), "{part} is not in {text}");
+        }
+        eventually("event", || (!conflicts().is_empty()).then_some(()));
+    }
+    let found = conflicts();
+    assert_eq!(found.len(), 1, "one for each address: {found:?}");
+    assert_eq!(found[0]["Details"]["from"], "127.0.0.2");
+    assert_eq!(found[0]["Details"]["holder_http_addr"], "10.0.0.1:4646");
+    // The holder goes on.
+    register(&mut original, "11111111-0001-0002-0003-00000000abcd", "10.0.0.1:4646").ok();
 }

@@ -232,16 +232,17 @@ fn a_streaming_call_owns_its_stream_until_its_end() {
     let daemon = Daemon::start("");
     let header = msgpack::pack(&json!({ "Method": "Event.Stream" }));
     let argument = msgpack::pack(&json!({ "Region": "global", "Topics": { "Node": ["*"] }, "Index": 0 }));
-    let mut talk = Talk::dial(daemon.rpc, 6);
-    let plain = Talk::dial(daemon.rpc, 5);
-    let stream = talk.open_kind(5);
-    for (mut talk, stream) in [(&mut talk, stream), (&mut { plain }, 0)].map(|(talk, stream)| (talk, stream)) {
-        let talk = &mut talk;
+    let begin = |talk: &mut Talk| {
+        let stream = talk.open_kind(5);
         // Header and argument in one write.
         talk.say(stream, &[&header[..], &argument].concat());
         assert_eq!(talk.value(stream), json!({ "Error": "" }));
         assert_eq!(talk.value(stream)["Event"]["Data"], "{}");
-    }
+        stream
+    };
+    begin(&mut Talk::dial(daemon.rpc, 5));
+    let mut talk = Talk::dial(daemon.rpc, 6);
+    let stream = begin(&mut talk);
     assert_eq!(daemon.metric("holdfast.streaming_rpc.request"), 2.0);
     register(&daemon, A);
     let event: Value = serde_json::from_str(talk.value(stream)["Event"]["Data"].as_str().unwrap()).unwrap();

@@ -6,7 +6,7 @@
 
 mod rig;
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
@@ -79,7 +79,7 @@ fn http_has_a_limit_of_its_own() {
 #[test]
 fn an_address_counts_the_same_by_both_protocols() {
     if TcpListener::bind((Ipv6Addr::UNSPECIFIED, 0)).is_err() {
-        eprintln!("this machine has no IPv6: not tested");
+        let _ = writeln!(io::stderr(), "this machine has no IPv6: not tested");
         return;
     }
     let daemon = Setup::new(LIMIT_26).rpc("[::]:0").start();

@@ -226,7 +226,7 @@ fn a_storm_of_reloads_during_the_start_harms_nothing() {
         assert!(Instant::now() < deadline);
         rig::quiet_for(Duration::from_millis(1));
     }
-    daemon.await_ports();
+    daemon.take_ports();
     daemon.log.until("configuration reloaded");
     call_once(daemon.rpc, "Status.Ping", &json!({})).ok();
     daemon.stop();
@@ -247,13 +247,12 @@ fn a_bad_file_is_not_taken_over() {
     daemon.log.until("need a restart");
 }
 
-// The filter of the log is one of the things that a reload puts in force; given on the command line it stays.
+// R1.100, R6.24
 #[test]
 fn metrics_are_dumped_at_a_signal() {
     let daemon = Daemon::start("");
     call_once(daemon.rpc, "Status.Ping", &json!({})).ok();
     daemon.signal(Signal::USR1);
-    // R1.100
     for name in ["holdfast.rpc.accept_conn", "holdfast.rpc.request", "holdfast.rpc.query", "holdfast.parked"] {
         daemon.log.until(name);
     }
@@ -319,7 +318,7 @@ fn the_service_manager_is_told_in_order() {
     let status = manager.until("STATUS=").pop().unwrap();
     assert!(status.contains("leader") && status.contains("region global"), "{status}");
     // It can serve now: no call is held.
-    daemon.await_ports();
+    daemon.take_ports();
     let leader = call_once(daemon.rpc, "Status.Leader", &json!({})).ok();
     assert_eq!(leader, daemon.rpc.to_string());
     assert!(!before.contains("STOPPING") && !before.contains("RELOADING"), "{before}");

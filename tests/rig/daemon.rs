@@ -110,7 +110,7 @@ impl Setup {
     #[track_caller]
     pub fn start(&self) -> Daemon {
         let mut daemon = self.spawn();
-        daemon.await_ports();
+        daemon.take_ports();
         if let Some(ready) = self.ready {
             daemon.log.until(ready);
         }
@@ -166,7 +166,7 @@ impl Daemon {
 
     /// Takes the ports from the log.
     #[track_caller]
-    pub fn await_ports(&mut self) {
+    pub fn take_ports(&mut self) {
         let line = self.log.until(LISTENING);
         let port = |key: &str| -> SocketAddr {
             let at = line.find(key).unwrap_or_else(|| panic!("no {key} in {line}")) + key.len();

@@ -9,8 +9,9 @@ use crate::cli::args::NodeCommand;
 use crate::cli::output;
 use crate::cli::{Context, Exit, Failure};
 use crate::client::Client;
-use crate::client::body::{Happening, Node, NodeList, NodeSpecific, NodeStub, SingleNode};
-use crate::wire::body::node::go_zero_time;
+use crate::client::body::Node;
+use crate::wire::body::node::{NodeEvent, go_zero_time};
+use crate::wire::body::node_call::{NodeListItem, NodeListResponse, NodeSpecificRequest, SingleNodeResponse};
 use crate::wire::body::query::{GenericRequest, QueryOptions};
 use crate::wire::msgpack::{Bytes, Msg};
 
@@ -44,13 +45,13 @@ fn list(context: &Context, out: &mut dyn Write, prefix: &str) -> Result<Exit, Fa
 ///
 /// Go servers take whole bytes of hexadecimal only, so the server is asked for as much of the prefix as that is, and
 /// the rest is compared here.
-fn nodes_with(context: &Context, client: &mut Client, prefix: &str) -> Result<Vec<NodeStub>, Failure> {
+fn nodes_with(context: &Context, client: &mut Client, prefix: &str) -> Result<Vec<NodeListItem>, Failure> {
     let prefix = prefix.to_ascii_lowercase();
     if let Some(odd) = prefix.chars().find(|c| !c.is_ascii_hexdigit() && *c != '-') {
         return Err(Failure::Usage(format!("{odd:?} is in no node id: it is made of hexadecimal digits and hyphens")));
     }
     let query = QueryOptions { prefix: whole_bytes(&prefix), ..context.query() };
-    let mut list: NodeList = client.call("Node.List", &GenericRequest { query })?;
+    let mut list: NodeListResponse = client.call("Node.List", &GenericRequest { query })?;
     list.nodes.retain(|node| node.id.starts_with(&prefix));
     Ok(list.nodes)
 }
@@ -75,8 +76,8 @@ fn status(context: &Context, out: &mut dyn Write, id: &str) -> Result<Exit, Fail
             several => return ambiguous(context, out, id, several),
         }
     };
-    let request = NodeSpecific { node_id: id.clone(), secret_id: String::new(), query: context.query() };
-    let reply: SingleNode = client.call("Node.GetNode", &request)?;
+    let request = NodeSpecificRequest { node_id: id.clone(), secret_id: String::new(), query: context.query() };
+    let reply: SingleNodeResponse = client.call("Node.GetNode", &request)?;
     if reply.node.is_nil() {
         return Err(Failure::Other(format!("there is no node {id:?}")));
     }
@@ -91,7 +92,7 @@ fn status(context: &Context, out: &mut dyn Write, id: &str) -> Result<Exit, Fail
 }
 
 /// Lists the candidates, as the result, and fails.
-fn ambiguous(context: &Context, out: &mut dyn Write, id: &str, several: &[NodeStub]) -> Result<Exit, Failure> {
+fn ambiguous(context: &Context, out: &mut dyn Write, id: &str, several: &[NodeListItem]) -> Result<Exit, Failure> {
     if context.json {
         output::json(out, &Value::from(several.iter().map(stub_json).collect::<Vec<_>>()))?;
     } else {
@@ -100,7 +101,7 @@ fn ambiguous(context: &Context, out: &mut dyn Write, id: &str, several: &[NodeSt
     Err(Failure::Other(format!("{} nodes have ids that begin with {id:?}", several.len())))
 }
 
-fn print_stubs(out: &mut dyn Write, nodes: &[NodeStub]) -> Result<(), Failure> {
+fn print_stubs(out: &mut dyn Write, nodes: &[NodeListItem]) -> Result<(), Failure> {
     let head = ["ID", "Name", "Address", "Datacenter", "Pool", "Class", "Version", "Drain", "Eligibility", "Status"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     // Short ids when they tell the nodes apart: they are sorted, so equal ones are neighbours.
@@ -118,7 +119,7 @@ fn print_stubs(out: &mut dyn Write, nodes: &[NodeStub]) -> Result<(), Failure> {
             output::or_dash(&node.node_class),
             output::or_dash(&node.version),
             yes_no(node.drain),
-            output::or_dash(&node.eligibility),
+            output::or_dash(&node.scheduling_eligibility),
             output::or_dash(&node.status),
         ]);
     }
@@ -129,12 +130,13 @@ fn yes_no(yes: bool) -> String {
     if yes { "yes" } else { "no" }.to_owned()
 }
 
-fn stub_json(node: &NodeStub) -> Value {
+fn stub_json(node: &NodeListItem) -> Value {
     json!({
         "id": node.id, "name": node.name, "address": node.address, "datacenter": node.datacenter,
         "node_pool": node.node_pool, "node_class": node.node_class, "version": node.version, "drain": node.drain,
-        "eligibility": node.eligibility, "status": node.status, "status_description": node.status_description,
-        "create_index": node.create_index, "modify_index": node.modify_index,
+        "eligibility": node.scheduling_eligibility, "status": node.status,
+        "status_description": node.status_description, "create_index": node.create_index,
+        "modify_index": node.modify_index,
     })
 }
 
@@ -150,7 +152,7 @@ fn print_node(out: &mut dyn Write, node: &Node) -> Result<(), Failure> {
             ("Class", output::or_dash(&node.node_class)),
             ("Status", output::or_dash(&node.status)),
             ("Since", time::format_rfc3339(node.status_updated_at, 0)),
-            ("Eligibility", output::or_dash(&node.eligibility)),
+            ("Eligibility", output::or_dash(&node.scheduling_eligibility)),
             ("Drain", yes_no(!node.drain.is_nil())),
             ("Registered at index", node.create_index.to_string()),
             ("Changed at index", node.modify_index.to_string()),
@@ -165,7 +167,7 @@ fn print_node(out: &mut dyn Write, node: &Node) -> Result<(), Failure> {
     }
     if !node.events.is_empty() {
         writeln!(out, "\nEvents")?;
-        let row = |event: &Happening| {
+        let row = |event: &NodeEvent| {
             vec![go_time_text(&event.timestamp), output::or_dash(&event.subsystem), output::clean(&event.message)]
         };
         output::table(out, &node.events.iter().map(row).collect::<Vec<_>>())?;
@@ -174,13 +176,13 @@ fn print_node(out: &mut dyn Write, node: &Node) -> Result<(), Failure> {
 }
 
 fn node_json(node: &Node) -> Value {
-    let event = |event: &Happening| json!({"time": go_time_text(&event.timestamp), "subsystem": event.subsystem, "message": event.message});
+    let event = |event: &NodeEvent| json!({"time": go_time_text(&event.timestamp), "subsystem": event.subsystem, "message": event.message});
     json!({
         "id": node.id, "name": node.name, "agent": node.http_addr, "datacenter": node.datacenter,
         "node_pool": node.node_pool, "node_class": node.node_class, "status": node.status,
         "status_description": node.status_description,
         "status_updated_at": time::format_rfc3339(node.status_updated_at, 0),
-        "eligibility": node.eligibility, "drain": !node.drain.is_nil(),
+        "eligibility": node.scheduling_eligibility, "drain": !node.drain.is_nil(),
         "attributes": node.attributes, "meta": node.meta,
         "events": node.events.iter().map(event).collect::<Vec<_>>(),
         "create_index": node.create_index, "modify_index": node.modify_index,

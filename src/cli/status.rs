@@ -10,8 +10,9 @@ use crate::cli::output;
 use crate::cli::{Context, Exit, Failure};
 use crate::client;
 use crate::client::Client;
-use crate::client::body::{Member, Members, NodeList, RaftStats};
+use crate::wire::body::node_call::NodeListResponse;
 use crate::wire::body::query::GenericRequest;
+use crate::wire::body::status::{Member, RaftStatsResponse, ServerMembersResponse};
 use crate::wire::msgpack::Msg;
 
 /// A part of the answer, or the server's text when it refused just that part.
@@ -21,9 +22,9 @@ type Part<T> = Result<T, String>;
 struct Overview {
     leader: Part<String>,
     peers: Part<Vec<String>>,
-    members: Part<Members>,
+    members: Part<ServerMembersResponse>,
     regions: Part<Vec<String>>,
-    raft: Part<RaftStats>,
+    raft: Part<RaftStatsResponse>,
     nodes: Part<BTreeMap<String, usize>>,
 }
 
@@ -50,7 +51,7 @@ fn ask(context: &Context) -> Result<Overview, Failure> {
         members: part(&mut client, "Status.Members", &request)?,
         regions: part(&mut client, "Region.List", &request)?,
         raft: part(&mut client, "Status.RaftStats", &request)?,
-        nodes: part::<NodeList>(&mut client, "Node.List", &request)?.map(|list| count(&list)),
+        nodes: part::<NodeListResponse>(&mut client, "Node.List", &request)?.map(|list| count(&list)),
     })
 }
 
@@ -62,7 +63,7 @@ fn part<R: Msg>(client: &mut Client, method: &str, request: &GenericRequest) -> 
     }
 }
 
-fn count(list: &NodeList) -> BTreeMap<String, usize> {
+fn count(list: &NodeListResponse) -> BTreeMap<String, usize> {
     let mut by_status = BTreeMap::new();
     for node in &list.nodes {
         *by_status.entry(node.status.clone()).or_insert(0) += 1;

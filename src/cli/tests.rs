@@ -7,11 +7,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde_json::Value;
 
 use super::{Exit, run};
-use crate::client::body::{Happening, Member, Members, Node, NodeList, NodeSpecific, NodeStub, RaftStats, SingleNode};
+use crate::client::body::Node;
 use crate::client::fake::{Act, reply, serve};
-use crate::wire::body::node::go_time;
+use crate::wire::body::node::{NodeEvent, go_time};
+use crate::wire::body::node_call::{NodeListItem, NodeListResponse, NodeSpecificRequest, SingleNodeResponse};
 use crate::wire::body::query::{GenericRequest, QueryMeta};
-use crate::wire::msgpack::{Bytes, Msg, Raw};
+use crate::wire::body::status::{Member, RaftStatsResponse, ServerMembersResponse};
+use crate::wire::msgpack::{Bytes, Encoder, Msg, Raw};
 
 const IDS: [&str; 3] = [
     "ebc06cfe-8ba6-088e-1a46-ea3a33814912",
@@ -26,9 +28,15 @@ fn holdfast(line: &[&str]) -> (Exit, String, String) {
     (exit, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
 }
 
-fn stub(id: &str) -> NodeStub {
+fn stub(id: &str) -> NodeListItem {
     let status = if id.starts_with('f') { "down" } else { "ready" };
-    NodeStub { id: id.into(), name: "n".into(), status: status.into(), datacenter: "dc1".into(), ..NodeStub::default() }
+    NodeListItem {
+        id: id.into(),
+        name: "n".into(),
+        status: status.into(),
+        datacenter: "dc1".into(),
+        ..NodeListItem::default()
+    }
 }
 
 /// A server as a Go peer behaves: prefixes of an odd number of digits are refused.
@@ -40,18 +48,18 @@ fn fleet() -> String {
                 return Act::Refuse("node lookup failed: index error: Input (without hyphens) must be even length");
             }
             let nodes = IDS.iter().filter(|id| id.starts_with(&prefix)).map(|id| stub(id)).collect();
-            reply(&NodeList { nodes, meta: QueryMeta::default() })
+            reply(&NodeListResponse { nodes, meta: QueryMeta::default() })
         }
         "Node.GetNode" => {
-            let id = NodeSpecific::from_bytes(body).unwrap().node_id;
+            let id = NodeSpecificRequest::from_bytes(body).unwrap().node_id;
             let node = IDS.contains(&id.as_str()).then(|| node(&id));
             let node = node.map_or_else(Raw::default, |node| Raw(node.to_bytes().into()));
-            reply(&SingleNode { node, meta: QueryMeta::default() })
+            reply(&SingleNodeResponse { node, meta: QueryMeta::default() })
         }
         "Status.Leader" => reply(&"127.0.0.1:24647".to_owned()),
         "Status.Peers" => reply(&vec!["127.0.0.1:24647".to_owned()]),
         "Status.Members" => reply(&members()),
-        "Status.RaftStats" => reply(&RaftStats { last_contact: "0".into(), last_term: 2, last_index: 31 }),
+        "Status.RaftStats" => reply(&RaftStatsResponse { last_contact: "0".into(), last_term: 2, last_index: 31 }),
         "Region.List" => reply(&vec!["global".to_owned(), "west".to_owned()]),
         _ => Act::RefuseAndClose("rpc: can't find method X"),
     })
@@ -64,18 +72,19 @@ fn node(id: &str) -> Node {
         status: "ready".into(),
         status_updated_at: 1_700_000_000,
         attributes: BTreeMap::from([("os.name".into(), "debian\u{1b}[2J".into())]),
-        events: vec![Happening {
+        events: vec![NodeEvent {
             message: "Node registered".into(),
             subsystem: "Cluster".into(),
             timestamp: go_time(1_700_000_000_000_000_000),
+            ..NodeEvent::default()
         }],
         ..Node::default()
     }
 }
 
-fn members() -> Members {
+fn members() -> ServerMembersResponse {
     let tags = [("port", "24647"), ("region", "global"), ("dc", "dc1"), ("build", "2.0.5")];
-    Members {
+    ServerMembersResponse {
         server_name: "golden".into(),
         server_region: "global".into(),
         server_dc: "dc1".into(),
@@ -85,6 +94,7 @@ fn members() -> Members {
             port: 24648,
             tags: tags.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
             status: "alive".into(),
+            ..Member::default()
         }],
     }
 }
@@ -125,7 +135,7 @@ fn a_refused_part_leaves_the_rest_and_fails() {
         "Region.List" => Act::RefuseAndClose("rpc: can't find service Region.List"),
         "Status.Leader" => reply(&String::new()),
         "Status.Peers" => reply(&Vec::<String>::new()),
-        _ => reply(&RaftStats::default()),
+        _ => reply(&RaftStatsResponse::default()),
     });
     let (exit, out, _) = holdfast(&["status", "--address", &address]);
     assert_eq!(exit, Exit::Failed);
@@ -174,6 +184,40 @@ fn a_node_is_found_by_its_beginning() {
     }
 }
 
+/// A body of Go's in which every field that is named is nil.
+fn nils(keys: &[&str]) -> Vec<u8> {
+    let mut e = Encoder::new();
+    e.map(keys.len());
+    for key in keys {
+        e.str(key);
+        e.nil();
+    }
+    e.out
+}
+
+fn listed(key: &str, item: Vec<u8>) -> Act {
+    reply(&BTreeMap::from([(key.to_owned(), vec![Raw(item.into())])]))
+}
+
+#[test]
+fn lists_and_maps_that_go_leaves_nil_are_empty() {
+    let address = serve(None, |method, _| match method {
+        "Status.Leader" => reply(&String::new()),
+        "Status.Peers" | "Region.List" => Act::Reply(vec![0xc0]),
+        "Status.Members" => listed("Members", nils(&["Addr", "Tags", "ProtocolMin", "DelegateCur"])),
+        "Node.List" => listed("Nodes", nils(&["Attributes", "Drivers", "HostVolumes", "NodeResources", "LastDrain"])),
+        "Node.GetNode" => {
+            let node = nils(&["Attributes", "Meta", "DrainStrategy", "Events"]);
+            reply(&SingleNodeResponse { node: Raw(node.into()), meta: QueryMeta::default() })
+        }
+        _ => Act::Reply(nils(&["LastContact", "LastTerm", "LastIndex"])),
+    });
+    for line in [&["status"][..], &["node", "list"], &["node", "status", IDS[0]]] {
+        let (exit, out, err) = holdfast(&[line, &["--address", &address]].concat());
+        assert_eq!((exit, err.as_str()), (Exit::Done, ""), "{line:?}: {out}");
+    }
+}
+
 #[test]
 fn help_and_version_are_answers_and_wrong_usage_is_not() {
     for line in [&["--help"][..], &["node", "--help"], &["bench", "park", "--help"], &["--version"], &["help"]] {
@@ -211,7 +255,7 @@ fn region_and_token_travel_with_every_call() {
     let address = serve(None, move |_, body| {
         let query = GenericRequest::from_bytes(body).unwrap().query;
         seen.store(query.region == "west" && query.auth_token == "secret" && query.allow_stale, Ordering::SeqCst);
-        reply(&NodeList::default())
+        reply(&NodeListResponse::default())
     });
     let folder = tempfile::tempdir().unwrap();
     let token = folder.path().join("token");

@@ -1,11 +1,11 @@
 //! Nodes as agents register them, and what is read of them again.
 
-use holdfast::client::body::{NodeStub, RaftStats};
 use holdfast::wire::body::node_call::{
     NodeArgument, NodeListRequest, NodeListResponse, NodeRegisterRequest, NodeSpecificRequest, NodeUpdateResponse,
     NodeUpdateStatusRequest, SingleNodeResponse,
 };
 use holdfast::wire::body::query::{GenericRequest, QueryOptions, WriteRequest};
+use holdfast::wire::body::status::RaftStatsResponse;
 use holdfast::wire::msgpack::{Decoder, Encoder, Raw};
 
 /// The id of a node by number.
@@ -126,8 +126,7 @@ pub type Registered = NodeUpdateResponse;
 pub type List = NodeListRequest;
 pub type Listed = NodeListResponse;
 pub type One = SingleNodeResponse;
-pub type Stub = NodeStub;
-pub type Stats = RaftStats;
+pub type Stats = RaftStatsResponse;
 
 /// Arguments of Node.List.
 pub fn list_all() -> NodeListRequest {

@@ -8,8 +8,10 @@ use std::thread;
 
 use crate::base::id::StreamId;
 use crate::base::time::Instant;
-use crate::client::body::{Node, NodeBatchDeregister, NodeRegister, NodeUpdateStatus, NodeUpdated};
 use crate::mux::session::{Event, Limits, MuxSession, Side};
+use crate::wire::body::node_call::{
+    NodeBatchDeregisterRequest, NodeRegisterRequest, NodeSpecificRequest, NodeUpdateResponse, NodeUpdateStatusRequest,
+};
 use crate::wire::body::query::{QueryMeta, QueryOptions};
 use crate::wire::msgpack::{Encoder, Msg, Scan, Scanner};
 use crate::wire::rpc;
@@ -170,13 +172,12 @@ fn handle(world: &mut World, connection: &Arc<Mutex<Connection>>, stream: Stream
     match head.service_method.as_str() {
         "Status.Ping" => reply("", &[0x80]),
         "Node.Register" => {
-            let request = NodeRegister::from_bytes(body).unwrap();
-            let node = Node::from_bytes(&request.node.0).unwrap();
-            world.nodes.entry(node.id.clone()).or_insert_with(|| secret(&request.node.0));
+            let node = NodeRegisterRequest::from_bytes(body).unwrap().node.head.unwrap();
+            world.nodes.entry(node.id.clone()).or_insert(node.secret_id);
             reply("", &written(world, Some(&node.id)));
         }
         "Node.UpdateStatus" => {
-            let request = NodeUpdateStatus::from_bytes(body).unwrap();
+            let request = NodeUpdateStatusRequest::from_bytes(body).unwrap();
             let known = world.nodes.get(&request.node_id).cloned();
             match known {
                 None => reply("node not found", &[0x80]),
@@ -185,7 +186,7 @@ fn handle(world: &mut World, connection: &Arc<Mutex<Connection>>, stream: Stream
             }
         }
         "Node.BatchDeregister" => {
-            let request = NodeBatchDeregister::from_bytes(body).unwrap();
+            let request = NodeBatchDeregisterRequest::from_bytes(body).unwrap();
             if request.node_ids.iter().any(|id| !world.nodes.contains_key(id)) {
                 return reply("node not found", &[0x80]);
             }
@@ -193,7 +194,7 @@ fn handle(world: &mut World, connection: &Arc<Mutex<Connection>>, stream: Stream
             reply("", &written(world, None));
         }
         _ => {
-            let asked = crate::client::body::NodeSpecific::from_bytes(body).unwrap();
+            let asked = NodeSpecificRequest::from_bytes(body).unwrap();
             let query = QueryOptions::from_bytes(body).unwrap();
             let allocs = head.service_method == "Node.GetClientAllocs";
             let index = if allocs { 1 } else { world.index };
@@ -209,17 +210,6 @@ fn handle(world: &mut World, connection: &Arc<Mutex<Connection>>, stream: Stream
     }
 }
 
-fn secret(node: &[u8]) -> String {
-    crate::wire_structs! {
-        /// The one field.
-        pub struct Secret {
-            /// It.
-            secret: String = "SecretID",
-        }
-    }
-    Secret::from_bytes(node).unwrap().secret
-}
-
 /// Makes a write of it: a new index, an answer for whoever waited for it, and the writer's reply.
 fn written(world: &mut World, node: Option<&str>) -> Vec<u8> {
     world.index += 1;
@@ -232,5 +222,11 @@ fn written(world: &mut World, node: Option<&str>) -> Vec<u8> {
     for waiter in woken {
         waiter.connection.lock().unwrap().reply(waiter.stream, &waiter.head, "", &body);
     }
-    NodeUpdated { heartbeat_ttl: 10_000_000_000, node_modify_index: world.index, meta }.to_bytes()
+    let reply = NodeUpdateResponse {
+        heartbeat_ttl: 10_000_000_000,
+        node_modify_index: world.index,
+        meta,
+        ..NodeUpdateResponse::default()
+    };
+    reply.to_bytes()
 }

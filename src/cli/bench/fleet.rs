@@ -12,7 +12,9 @@ use crate::cli::bench::closed_loop::Source;
 use crate::cli::{Context, Failure};
 use crate::client;
 use crate::client::Client;
-use crate::client::body::{NodeBatchDeregister, NodeRegister, NodeUpdateStatus, NodeUpdated};
+use crate::wire::body::node_call::{
+    NodeArgument, NodeBatchDeregisterRequest, NodeRegisterRequest, NodeUpdateResponse, NodeUpdateStatusRequest,
+};
 use crate::wire::body::query::WriteRequest;
 use crate::wire::msgpack::{Encoder, Msg, Raw};
 
@@ -41,19 +43,20 @@ pub(crate) fn invent(count: usize) -> Vec<BenchNode> {
 
 impl BenchNode {
     /// The request that registers it.
-    pub(crate) fn registration(&self, region: &str) -> NodeRegister {
+    pub(crate) fn registration(&self, region: &str) -> NodeRegisterRequest {
         let mut e = Encoder::new();
         encode_json(&self.body(), &mut e);
-        NodeRegister { node: Raw(e.out.into()), write: write_request(region, ""), ..NodeRegister::default() }
+        let node = NodeArgument { head: None, raw: Raw(e.out.into()) };
+        NodeRegisterRequest { node, write: write_request(region, ""), ..NodeRegisterRequest::default() }
     }
 
     /// The request that sets its status, the heartbeat.
-    pub(crate) fn heartbeat(&self, region: &str, status: &str) -> NodeUpdateStatus {
-        NodeUpdateStatus {
+    pub(crate) fn heartbeat(&self, region: &str, status: &str) -> NodeUpdateStatusRequest {
+        NodeUpdateStatusRequest {
             node_id: self.id.clone(),
             status: status.to_owned(),
             write: write_request(region, &self.secret),
-            ..NodeUpdateStatus::default()
+            ..NodeUpdateStatusRequest::default()
         }
     }
 
@@ -199,7 +202,7 @@ impl Source for StatusChanges<'_> {
     }
 
     fn answered(&mut self, tag: usize, body: &[u8]) -> Result<(), Failure> {
-        let reply = NodeUpdated::from_bytes(body).map_err(|error| Failure::Other(error.to_string()))?;
+        let reply = NodeUpdateResponse::from_bytes(body).map_err(|error| Failure::Other(error.to_string()))?;
         if let Some(index) = self.indexes.get_mut(tag) {
             *index = reply.node_modify_index.max(reply.meta.index);
         }
@@ -244,7 +247,7 @@ pub(crate) fn deregister(context: &Context, client: &mut Client, nodes: &[BenchN
     let mut outcome: Result<(), client::Error> = Ok(());
     let mut remove = |nodes: &[BenchNode]| {
         let node_ids = nodes.iter().map(|node| node.id.clone()).collect();
-        let request = NodeBatchDeregister { node_ids, write: write_request(&context.region, &context.token) };
+        let request = NodeBatchDeregisterRequest { node_ids, write: write_request(&context.region, &context.token) };
         client.call::<_, Raw>("Node.BatchDeregister", &request)
     };
     for batch in nodes.chunks(DEREGISTER_BATCH) {
@@ -261,18 +264,16 @@ pub(crate) fn deregister(context: &Context, client: &mut Client, nodes: &[BenchN
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::client::body::Node;
 
     #[test]
     fn nodes_differ_and_are_as_large_as_real_ones() {
         let nodes = invent(3);
         assert!(nodes[0].id != nodes[1].id && nodes[0].id != nodes[0].secret);
         assert_eq!(nodes[0].id.len(), 36);
-        let request = nodes[0].registration("global");
-        let bytes = request.to_bytes();
+        let bytes = nodes[0].registration("global").to_bytes();
         // The captured one has 2,763 bytes.
         assert!((2000..3500).contains(&bytes.len()), "{}", bytes.len());
-        let node = Node::from_bytes(&request.node.0).unwrap();
+        let node = NodeRegisterRequest::from_bytes(&bytes).unwrap().node.head.unwrap();
         assert_eq!((node.id, node.status.as_str()), (nodes[0].id.clone(), "initializing"));
         assert_eq!(node.attributes["nomad.version"], "2.0.5");
     }
@@ -289,7 +290,7 @@ mod tests {
         for _ in 0..3 {
             body.clear();
             beats.next(&mut body).unwrap();
-            let beat = NodeUpdateStatus::from_bytes(&body).unwrap();
+            let beat = NodeUpdateStatusRequest::from_bytes(&body).unwrap();
             assert_eq!(beat.status, "ready");
             who.push((beat.node_id, beat.write.auth_token));
         }

@@ -18,7 +18,7 @@ use crate::cli::bench::net::Net;
 use crate::cli::bench::report::{Latencies, Report};
 use crate::cli::bench::{Bench, PING, shape_parameters};
 use crate::client::Client;
-use crate::client::body::{NodeSpecific, NodeUpdated};
+use crate::wire::body::node_call::{NodeSpecificRequest, NodeUpdateResponse};
 use crate::wire::body::query::{GenericRequest, QueryMeta, QueryOptions};
 use crate::wire::msgpack::{Msg, Raw};
 
@@ -191,12 +191,12 @@ impl<'a> Parked<'a> {
         match self.ask.query {
             Query::List => ("Node.List", GenericRequest { query }.to_bytes()),
             Query::Node | Query::Nodes => {
-                ("Node.GetNode", NodeSpecific { node_id: id, secret_id: String::new(), query }.to_bytes())
+                ("Node.GetNode", NodeSpecificRequest { node_id: id, secret_id: String::new(), query }.to_bytes())
             }
             Query::Allocs => {
                 let secret = node.map(|node| node.secret.clone()).unwrap_or_default();
                 let query = QueryOptions { auth_token: secret.clone(), ..query };
-                ("Node.GetClientAllocs", NodeSpecific { node_id: id, secret_id: secret, query }.to_bytes())
+                ("Node.GetClientAllocs", NodeSpecificRequest { node_id: id, secret_id: secret, query }.to_bytes())
             }
         }
     }
@@ -306,7 +306,7 @@ fn wake_once(
     let (written, answered) = std::thread::scope(|scope| {
         let write = scope.spawn(|| {
             let begun = std::time::Instant::now();
-            writer.call::<_, NodeUpdated>("Node.Register", &request).map(|_| (begun, begun.elapsed()))
+            writer.call::<_, NodeUpdateResponse>("Node.Register", &request).map(|_| (begun, begun.elapsed()))
         });
         let answered = net.turn_while(parked, until, "waking", |parked| parked.awaited > 0);
         (write.join(), answered)

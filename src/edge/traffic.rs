@@ -22,7 +22,7 @@ const READ_BYTES_PER_TURN: usize = 256 * 1024;
 /// Bytes written to each connection in a turn.
 const WRITE_BYTES_PER_TURN: usize = 1024 * 1024;
 /// Bytes that a closed connection may still have to write; the rest is dropped with it.
-const TAIL_BYTES_MAX: usize = 32 * 1024 * 1024;
+const TAIL_BYTES_MAX: usize = 192 * 1024 * 1024;
 /// Bytes of the buffer on the stack into which a closed connection's are read.
 const DRAIN_BUFFER_BYTES: usize = 8 * 1024;
 

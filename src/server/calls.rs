@@ -1,5 +1,6 @@
 //! A call from its arrival to its answer: routed, held, run, parked, proposed, or carried to a node.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +27,7 @@ use super::links::Busy;
 use super::park::{Place, Query};
 use super::port::{Job, JobOutcome, Output, Work};
 use super::route::{Decision, after_hold, route};
+use super::run::panic_text;
 
 /// A held request looks again after a random time below the hold timeout by this (Nomad's JitterFraction).
 const JITTER_FRACTION: u32 = 16;
@@ -242,7 +244,19 @@ impl Server {
         let request =
             Request { method: query.method.name, body: &query.body, base: query.base, caller: &query.caller, last_run };
         let state = self.root.load();
-        (query.method.run)(&request, &state, &self.ctx)
+        // Everything is shared and immutable here, so that a panic leaves nothing half done.
+        let run = AssertUnwindSafe(|| (query.method.run)(&request, &state, &self.ctx));
+        match catch_unwind(run) {
+            Ok(outcome) => outcome,
+            Err(payload) => {
+                drop(state);
+                self.metrics.count(Id::HandlerPanic);
+                let text = panic_text(payload.as_ref());
+                self.log(Level::Error, format!("a handler failed, please report this: {}: {text}", query.method.name));
+                let result = ReplyResult::Error("internal error".to_owned());
+                Outcome::Reply(Reply { result, effects: Vec::new() })
+            }
+        }
     }
 
     fn run_heavy(&mut self, id: CallId, query: Query, last_run: bool) {
@@ -545,6 +559,11 @@ impl Server {
             }
             Due::Nothing => {}
         }
+    }
+
+    /// Whether a call waits for a change.
+    pub(super) fn is_parked(&self, id: CallId) -> bool {
+        matches!(self.calls.get(id.0), Some(Call { phase: Phase::Parked { .. }, .. }))
     }
 
     /// The caller is gone: nobody waits for the answer (R1.97).

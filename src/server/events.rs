@@ -10,8 +10,10 @@ use crate::state::events::Event;
 use crate::wire::msgpack::{Bytes, Msg};
 use crate::wire::streaming::{EventData, EventStreamWrapper, StreamError};
 
-/// Events kept whatever their size.
+/// Events kept although they are over the cap in bytes.
 pub const MIN_EVENTS: usize = 20_000;
+/// But never more bytes than the cap this many times.
+const MAX_OVER_CAP: usize = 8;
 
 /// All events of one log entry.
 #[derive(Clone, Debug)]
@@ -76,7 +78,7 @@ impl EventBuffer {
         self.bytes += events.iter().map(event_bytes).sum::<usize>();
         self.batches.push_back(Batch { index, events, whole: None });
         let mut dropped = 0;
-        while self.bytes > self.cap_bytes && self.events > MIN_EVENTS {
+        while self.is_over() {
             let Some(old) = self.batches.pop_front() else { break };
             self.first += 1;
             self.gone_up_to = old.index;
@@ -88,6 +90,12 @@ impl EventBuffer {
             dropped += old.events.len();
         }
         dropped
+    }
+
+    /// Over the cap with more events than are kept whatever their size, or over the cap many times.
+    fn is_over(&self) -> bool {
+        self.bytes > self.cap_bytes
+            && (self.events > MIN_EVENTS || self.bytes > self.cap_bytes.saturating_mul(MAX_OVER_CAP))
     }
 
     /// Events held.

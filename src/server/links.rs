@@ -174,6 +174,16 @@ impl Server {
         }
     }
 
+    /// The peer sends no more. A call in hand is still answered, since `nc -N` closes its half at once; one that is
+    /// parked is not worth a place for minutes: whoever closed has gone, as far as can be told (R1.97).
+    pub(super) fn on_eof(&mut self, now: Instant, id: ConnId) {
+        self.drive(now, id, |now, c| c.handle_eof(now));
+        let Some(Busy::Call(call)) = self.busy(id, StreamId(0)) else { return };
+        if self.is_parked(call) {
+            self.drive(now, id, |now, c| c.close(now));
+        }
+    }
+
     /// Settles every connection that was worked on.
     pub(super) fn settle_all(&mut self, now: Instant) {
         while let Some(id) = self.unsettled.pop() {

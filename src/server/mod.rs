@@ -125,6 +125,8 @@ impl Server {
             voter: true,
         };
         let index = root.load().index().0;
+        // What raft writes on its own account is no event: a fresh server has lost none.
+        let events_index = root.load().nodes_index().0;
         let ctx = Ctx {
             server: Arc::new(facts),
             leader_rpc_addr: "".into(),
@@ -178,7 +180,7 @@ impl Server {
             sources: Slab::default(),
             source_timers: Timers::default(),
             stream_jobs: BTreeMap::new(),
-            events: EventBuffer::new(settings.events_buffer_bytes, index),
+            events: EventBuffer::new(settings.events_buffer_bytes, events_index),
             monitor_level: None,
             leader: Leader::default(),
             nodes: NodeConns::default(),
@@ -199,7 +201,7 @@ impl Server {
         match input {
             Input::Accepted { conn, listener, peer } => self.on_accepted(now, conn, listener, peer),
             Input::Received { conn, bytes } => self.drive(now, conn, |now, c| c.handle_bytes(now, bytes)),
-            Input::Eof { conn } => self.drive(now, conn, |now, c| c.handle_eof(now)),
+            Input::Eof { conn } => self.on_eof(now, conn),
             Input::Failed { conn, error } => self.on_failed(now, conn, &error),
             Input::Ran { job, outcome } => self.on_ran(now, job, outcome),
             Input::Notices(notices) => self.on_notices(now, notices),

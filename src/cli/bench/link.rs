@@ -297,7 +297,7 @@ impl Link {
 
     fn channel_of(&self, stream: StreamId) -> Option<usize> {
         // Even ids are the server's own.
-        if stream.0 % 2 == 0 {
+        if stream.0.is_multiple_of(2) {
             return None;
         }
         *self.mux.as_ref()?.by_stream.get(place(stream))?
@@ -318,7 +318,7 @@ impl Link {
         };
         let found = find(message).map_err(|error| Failure::Other(format!("answer cannot be read: {error}")))?;
         let Found::Whole { len, seq, error, body } = found else {
-            slot.partial = message.to_vec();
+            slot.partial = if whole.is_empty() { bytes.to_vec() } else { whole };
             return Ok(After::Keep);
         };
         if !error.is_empty() {

@@ -241,7 +241,7 @@ pub struct Common {
     /// Process id of the server, on this machine, to measure its CPU time and memory
     #[arg(long, value_name = "PID")]
     pub pid: Option<u32>,
-    /// Write the requests that one read sets off together [default]
+    /// Write the requests that one read sets off together (the default)
     #[arg(long, overrides_with = "no_batch")]
     pub batch: bool,
     /// Write each request by itself

@@ -16,11 +16,19 @@ pub const TOKEN_VARIABLE: &str = "HOLDFAST_TOKEN";
 /// What `--tls-server-name` says to mean that any name will do.
 pub const ANY_NAME: &str = "none";
 
+/// What `--version` says, after the name; `-V` says the first line only.
+const LONG_VERSION: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    "\nTLS: rustls with ring, 1.2 and 1.3",
+    "\nprotocol: Nomad server RPC, first bytes 01 (calls), 04 (TLS), 06 (multiplexed)",
+);
+
 /// The whole command line.
 #[derive(Clone, Debug, PartialEq, Parser)]
 #[command(
     name = "holdfast",
     version,
+    long_version = LONG_VERSION,
     about = "Asks, and loads, servers of the holdfast coordination service",
     after_help = "Exit status: 0 done, 1 refused or failed, 2 wrong usage, 3 no answer from the server. See holdfast(1)."
 )]

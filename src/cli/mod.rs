@@ -90,7 +90,6 @@ impl From<io::Error> for Failure {
 }
 
 /// What every command works with.
-#[derive(Clone, Debug)]
 pub(crate) struct Context {
     pub(crate) settings: Settings,
     pub(crate) region: String,

@@ -71,14 +71,12 @@ pub(crate) fn run(bench: &Bench<'_>, count: usize, open: Open, waiting: &Waiting
         first_loss: None,
     };
     let empty = bench.meter.memory()?;
-    let start = bench.meter.read()?;
     for begun in 1..=count {
         net.open()?;
         let until = net.now() + bench.patience();
         let allowed = if begun == count { 0 } else { AT_ONCE };
         net.turn_while(&mut idlers, until, "connecting", |idlers| begun - idlers.arrived > allowed)?;
     }
-    report.generator(&bench.meter.since(&start)?);
     idlers.holding = true;
     let settled = net.now() + waiting.settle;
     while net.now() < settled {
@@ -91,6 +89,7 @@ pub(crate) fn run(bench: &Bench<'_>, count: usize, open: Open, waiting: &Waiting
         net.turn(&mut idlers, held)?;
     }
     let usage = bench.meter.since(&start)?;
+    report.generator(&usage);
 
     // Every one that is left is asked whether it lives.
     idlers.arrived = 0;

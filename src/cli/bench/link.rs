@@ -318,7 +318,7 @@ impl Link {
         };
         let found = find(message).map_err(|error| Failure::Other(format!("answer cannot be read: {error}")))?;
         let Found::Whole { len, seq, error, body } = found else {
-            slot.partial = message.to_vec();
+            slot.partial = if whole.is_empty() { bytes.to_vec() } else { whole };
             return Ok(After::Keep);
         };
         if !error.is_empty() {

@@ -1,10 +1,8 @@
 //! Finds one whole reply at the beginning of bytes, without copying any of them.
 
+use crate::client::MAX_REPLY_BYTES;
 use crate::wire::msgpack::{DecodeError, Decoder, Scan, Scanner};
 use crate::wire::rpc;
-
-/// Bytes of one reply at most.
-pub(crate) const MAX_REPLY_BYTES: usize = 64 * 1024 * 1024;
 
 /// A reply, or none that is whole.
 #[derive(Clone, Debug, PartialEq, Eq)]

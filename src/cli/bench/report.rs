@@ -123,8 +123,8 @@ impl Report {
         self.row(&key("rate_per_s"), &words("rate"), rate, "/s");
         self.quantiles(&key("latency"), &words("latency"), latencies);
         let each = usage.server_micros_each(count);
-        self.row_if(&key("server_cpu_us"), &format!("{} a {thing}", words("server CPU")), each, "us");
-        self.row_if(&key("server_cores"), &words("server CPU in all"), usage.server_cores(), "cores");
+        self.row_if(&key("server_cpu_us"), &format!("server CPU a {thing}"), each, "us");
+        self.row_if(&key("server_cores"), &words("server CPU"), usage.server_cores(), "cores");
         self.generator(usage);
     }
 

@@ -6,19 +6,17 @@ use std::time::Duration;
 
 use log::Level;
 
-use crate::api::outcome::{Effect, Finish, Outcome, Park, Reply, ReplyResult, Resolved, ToNode};
+use crate::api::outcome::{Effect, Finish, Outcome, Park, Reply, ReplyResult};
 use crate::api::{self, Access, Caller, Method, Request, Weight};
-use crate::base::id::{CallId, ConnId, Index, StreamId};
+use crate::base::id::{CallId, ConnId, StreamId};
 use crate::base::metric::Id;
 use crate::base::slab::Key;
 use crate::base::time::Instant;
 use crate::conn::report::Cause;
 use crate::conn::{Answer, RpcCall};
-use crate::consensus::{Proposal, Resolution};
-use crate::state::watch::WatchKey;
+use crate::consensus::Proposal;
 use crate::wire::body::node_call::NodeSpecificRequest;
 use crate::wire::body::query::{RouteFields, route_fields};
-use crate::wire::entry::Command;
 use crate::wire::msgpack::Msg;
 
 use super::Server;
@@ -28,21 +26,13 @@ use super::park::{Place, Query};
 use super::port::{Job, JobOutcome, Output, Work};
 use super::route::{Decision, after_hold, route};
 use super::run::panic_text;
+use super::writing::Internal;
 
 /// A held request looks again after a random time below the hold timeout by this (Nomad's JitterFraction).
-const JITTER_FRACTION: u32 = 16;
-
-/// A node that is called must have answered by then.
-const NODE_CALL_TIMEOUT: Duration = Duration::from_secs(300);
-
-/// Answers given out in one step of a wake-up, so that other connections are served in between.
-const ANSWERS_A_STEP: usize = 256;
+pub(super) const JITTER_FRACTION: u32 = 16;
 
 /// With so few nodes a list is read faster than it is handed to another thread.
 const SMALL_STATE_NODES: usize = 64;
-
-/// Groups of parked queries run in one step of a wake-up, for the same reason.
-const RUNS_A_STEP: usize = 64;
 
 /// Who waits for the answer.
 #[derive(Clone, Copy, Debug)]
@@ -89,22 +79,6 @@ pub(super) enum Step {
     AtNode { conn: ConnId, stream: StreamId, deadline: Instant },
 }
 
-/// An answer for many.
-pub(super) struct Fanout {
-    method: &'static str,
-    result: ReplyResult,
-    waiters: std::vec::IntoIter<CallId>,
-}
-
-/// Proposals of the server itself.
-#[derive(Clone, Debug)]
-pub(super) enum Internal {
-    /// A node was not heard in time.
-    NodeDown(Arc<str>),
-    /// Nobody waits.
-    Other,
-}
-
 impl Server {
     /// A call came by RPC.
     pub(super) fn on_call(&mut self, now: Instant, conn: ConnId, call: RpcCall) {
@@ -148,7 +122,7 @@ impl Server {
         CallId(self.calls.insert(Call { origin, phase: Phase::Active(Box::new(active)) }))
     }
 
-    fn active(&mut self, id: CallId) -> Option<&mut Active> {
+    pub(super) fn active(&mut self, id: CallId) -> Option<&mut Active> {
         match self.calls.get_mut(id.0).map(|call| &mut call.phase) {
             Some(Phase::Active(active)) => Some(active),
             _ => None,
@@ -175,7 +149,7 @@ impl Server {
     }
 
     /// Keeps a call until there is a leader, up to the hold timeout (R1.69).
-    fn hold(&mut self, now: Instant, id: CallId) {
+    pub(super) fn hold(&mut self, now: Instant, id: CallId) {
         let (timeout, leader) = (self.settings.hold_timeout, self.leader.view());
         let jitter = self.rng.jitter(timeout / JITTER_FRACTION);
         let draining = self.draining.is_some();
@@ -206,7 +180,7 @@ impl Server {
     }
 
     /// Runs a call's handler: light ones now, heavy ones on the pool.
-    fn run_call(&mut self, now: Instant, id: CallId) {
+    pub(super) fn run_call(&mut self, now: Instant, id: CallId) {
         let seen = self.notified_index;
         self.held.remove(&id);
         let Some(active) = self.active(id) else { return };
@@ -234,11 +208,11 @@ impl Server {
     }
 
     /// Whether a run of the query belongs on the pool: it may read much, and there is much.
-    fn is_heavy(&self, query: &Query) -> bool {
+    pub(super) fn is_heavy(&self, query: &Query) -> bool {
         query.method.weight == Weight::Heavy && self.root.load().node_count() > SMALL_STATE_NODES
     }
 
-    fn run_light(&mut self, query: &Query, last_run: bool) -> Outcome {
+    pub(super) fn run_light(&mut self, query: &Query, last_run: bool) -> Outcome {
         self.fresh_ctx(query.method.heartbeat);
         self.add_facts(query);
         let request =
@@ -259,7 +233,7 @@ impl Server {
         }
     }
 
-    fn run_heavy(&mut self, id: CallId, query: Query, last_run: bool) {
+    pub(super) fn run_heavy(&mut self, id: CallId, query: Query, last_run: bool) {
         self.fresh_ctx(query.method.heartbeat);
         let work = Work::Call { method: query.method, body: query.body, base: query.base, last_run };
         let job = Job { id, work, caller: query.caller, ctx: Arc::new(self.ctx.clone()) };
@@ -310,7 +284,7 @@ impl Server {
         }
     }
 
-    fn on_outcome(&mut self, now: Instant, id: CallId, outcome: Outcome) {
+    pub(super) fn on_outcome(&mut self, now: Instant, id: CallId, outcome: Outcome) {
         match outcome {
             Outcome::Reply(reply) => self.answer(now, id, reply),
             Outcome::Park(park) => self.park(now, id, park),
@@ -321,207 +295,6 @@ impl Server {
             }
             Outcome::ToNode(to_node) => self.call_node(now, id, &to_node),
         }
-    }
-
-    // Parking.
-
-    fn park(&mut self, now: Instant, id: CallId, park: Park) {
-        let (max, default) = (self.settings.max_query_time, self.settings.default_query_time);
-        let wait = if park.max_query_time.is_zero() { default } else { park.max_query_time }.min(max);
-        // Jitter comes after the clamp (R1.92).
-        let deadline = now + wait + self.rng.jitter(wait / JITTER_FRACTION);
-        let draining = self.draining.is_some();
-        let Some(active) = self.active(id) else { return };
-        let Step::Running { seen } = active.step else { return };
-        if draining {
-            active.last_run = true;
-            return self.run_call(now, id);
-        }
-        let query = active.query.clone();
-        self.effects_for(now, id, park.effects);
-        let Some(place) = self.parked.park(id, query, &park.keys, seen) else { return self.run_call(now, id) };
-        if let Some(call) = self.calls.get_mut(id.0) {
-            call.phase = Phase::Parked { place, deadline };
-            self.call_timers.set(deadline, id);
-        }
-    }
-
-    /// Takes a parked call out of its group, to be run alone.
-    pub(super) fn unpark(&mut self, now: Instant, id: CallId) -> bool {
-        let Some(Call { phase: Phase::Parked { place, deadline }, .. }) = self.calls.get(id.0) else { return false };
-        let (place, deadline) = (*place, *deadline);
-        self.call_timers.cancel(deadline, id);
-        let query = self.parked.query(place.group).cloned();
-        if let Some(moved) = self.parked.leave(place)
-            && let Some(Call { phase: Phase::Parked { place: held, .. }, .. }) = self.calls.get_mut(moved.0)
-        {
-            held.at = place.at;
-        }
-        let Some(query) = query else { return false };
-        if let Some(call) = self.calls.get_mut(id.0) {
-            let fields = RouteFields::default();
-            let step = Step::Running { seen: self.notified_index };
-            call.phase = Phase::Active(Box::new(Active { query, fields, since: now, last_run: true, step }));
-        }
-        true
-    }
-
-    /// Runs some of the groups that were woken.
-    pub(super) fn step_wakes(&mut self, now: Instant) {
-        for _ in 0..RUNS_A_STEP {
-            let Some(group) = self.woken.pop_front() else { return };
-            self.run_group(now, group);
-        }
-    }
-
-    fn run_group(&mut self, now: Instant, group: Key) {
-        if !self.parked.start(group) {
-            return;
-        }
-        let Some(query) = self.parked.query(group).cloned() else { return };
-        self.metrics.count(Id::RpcQuery);
-        let seen = self.notified_index;
-        if self.is_heavy(&query) {
-            self.next_group_job -= 1;
-            let id = CallId(self.next_group_job);
-            self.group_jobs.insert(id, (group, seen));
-            self.run_heavy(id, query, false);
-        } else {
-            let outcome = self.run_light(&query, false);
-            self.on_group_outcome(now, group, seen, outcome);
-        }
-    }
-
-    fn on_group_outcome(&mut self, now: Instant, group: Key, seen: u64, outcome: Outcome) {
-        match outcome {
-            Outcome::Park(park) => {
-                if self.parked.wait_on(group, &park.keys, seen) {
-                    self.run_group(now, group);
-                }
-            }
-            Outcome::Reply(reply) => self.resolve_group(group, reply.result),
-            Outcome::Propose { .. } | Outcome::ToNode(_) => {
-                self.resolve_group(group, ReplyResult::Error("internal error".to_owned()));
-            }
-        }
-    }
-
-    fn resolve_group(&mut self, group: Key, result: ReplyResult) {
-        let Some(method) = self.parked.query(group).map(|query| query.method.name) else { return };
-        let waiters = self.parked.resolve(group);
-        self.metrics.add(Id::RpcQueryShared, waiters.len().saturating_sub(1) as u64);
-        for id in &waiters {
-            if let Some(call) = self.calls.get_mut(id.0)
-                && let Phase::Parked { deadline, .. } = call.phase
-            {
-                self.call_timers.cancel(deadline, *id);
-                call.phase = Phase::Answering;
-            }
-        }
-        self.fanouts.push_back(Fanout { method, result, waiters: waiters.into_iter() });
-    }
-
-    /// Gives out some of the answers that many wait for.
-    pub(super) fn step_fanouts(&mut self, now: Instant) {
-        let mut left = ANSWERS_A_STEP;
-        while let Some(mut fanout) = self.fanouts.pop_front() {
-            for id in fanout.waiters.by_ref().take(left) {
-                left -= 1;
-                if matches!(self.calls.get(id.0), Some(Call { phase: Phase::Answering, .. })) {
-                    self.send_answer(now, id, fanout.method, &fanout.result);
-                }
-            }
-            if fanout.waiters.len() > 0 {
-                self.fanouts.push_front(fanout);
-                return;
-            }
-        }
-    }
-
-    // Writing.
-
-    /// Writes on the server's own account.
-    pub(super) fn propose_internal(&mut self, command: Command, internal: Internal) {
-        self.next_internal += 1;
-        let id = CallId(self.next_internal);
-        self.internal.insert(id, internal);
-        self.proposals.push(Proposal { id, session: None, command });
-    }
-
-    /// What became of a proposal.
-    pub(super) fn on_resolved(&mut self, now: Instant, id: CallId, resolution: Resolution) {
-        if let Some(internal) = self.internal.remove(&id) {
-            self.on_internal_resolved(now, internal, resolution);
-            return;
-        }
-        let Some(active) = self.active(id) else { return };
-        let Step::Proposing(finish) = &active.step else { return };
-        let finish = finish.clone();
-        match resolution {
-            Resolution::Applied { index, result } => {
-                let heartbeat = active.query.method.heartbeat;
-                let resolved = Resolved { index, result };
-                self.fresh_ctx(heartbeat);
-                let outcome = api::finish(&finish, &resolved, &self.root.load(), &self.ctx);
-                self.on_outcome(now, id, outcome);
-            }
-            // Surely not applied: held until there is a leader, then run again from the start.
-            Resolution::NotLeader => self.hold(now, id),
-            Resolution::Rejected(text) => self.answer_error(now, id, &text),
-            Resolution::Unknown => self.answer_error(now, id, "leadership lost while committing log"),
-        }
-    }
-
-    /// The consensus thread did not take a proposal in time (R1.81).
-    pub(super) fn on_not_enqueued(&mut self, now: Instant, id: CallId) {
-        let text = "timed out enqueuing operation";
-        if self.internal.contains_key(&id) {
-            self.on_resolved(now, id, Resolution::Rejected(text.to_owned()));
-        } else {
-            self.answer_error(now, id, text);
-        }
-    }
-
-    // Calls to a node.
-
-    fn call_node(&mut self, now: Instant, id: CallId, to_node: &ToNode) {
-        let conns: Vec<ConnId> = self.nodes.of(&to_node.node_id).map(|(conn, _)| conn).collect();
-        for conn in conns {
-            let opened = self.with_conn(now, conn, |now, c| c.call(now, &to_node.method, &to_node.body));
-            if let Some(Ok(stream)) = opened {
-                let deadline = now + NODE_CALL_TIMEOUT;
-                let Some(active) = self.active(id) else { return };
-                active.step = Step::AtNode { conn, stream, deadline };
-                self.call_timers.set(deadline, id);
-                self.set_busy(conn, stream, Some(Busy::NodeCall(id)));
-                self.at_node += 1;
-                return;
-            }
-        }
-        self.answer_error(now, id, &to_node.no_path);
-    }
-
-    /// The node answered, or its stream is gone.
-    pub(super) fn on_node_answer(&mut self, now: Instant, id: CallId, result: Result<Box<[u8]>, String>) {
-        if self.leave_node(id).is_none() {
-            return;
-        }
-        let result = match result {
-            Ok(body) => ReplyResult::Body(body.into()),
-            Err(text) => ReplyResult::Error(text),
-        };
-        self.answer(now, id, Reply { result, effects: Vec::new() });
-    }
-
-    /// A call waits for its node no longer.
-    fn leave_node(&mut self, id: CallId) -> Option<(ConnId, StreamId)> {
-        let active = self.active(id)?;
-        let Step::AtNode { conn, stream, deadline } = active.step else { return None };
-        active.step = Step::Running { seen: 0 };
-        self.call_timers.cancel(deadline, id);
-        self.set_busy(conn, stream, None);
-        self.at_node -= 1;
-        Some((conn, stream))
     }
 
     // Time.
@@ -587,12 +360,12 @@ impl Server {
         self.send_answer(now, id, "", &ReplyResult::Error(text.to_owned()));
     }
 
-    fn answer(&mut self, now: Instant, id: CallId, reply: Reply) {
+    pub(super) fn answer(&mut self, now: Instant, id: CallId, reply: Reply) {
         self.effects_for(now, id, reply.effects);
         self.send_answer(now, id, "", &reply.result);
     }
 
-    fn effects_for(&mut self, now: Instant, id: CallId, effects: Vec<Effect>) {
+    pub(super) fn effects_for(&mut self, now: Instant, id: CallId, effects: Vec<Effect>) {
         let Some(call) = self.calls.get(id.0) else { return };
         let (Origin::Rpc { conn, .. } | Origin::Http { conn, .. }) = call.origin;
         for effect in effects {
@@ -601,7 +374,7 @@ impl Server {
     }
 
     /// `method` is for calls that were parked and do not know their method any more.
-    fn send_answer(&mut self, now: Instant, id: CallId, method: &'static str, result: &ReplyResult) {
+    pub(super) fn send_answer(&mut self, now: Instant, id: CallId, method: &'static str, result: &ReplyResult) {
         self.held.remove(&id);
         let Some(call) = self.calls.remove(id.0) else { return };
         let mut name = method;
@@ -649,25 +422,5 @@ impl Server {
             Effect::ClearHeartbeat(node_id) => self.heartbeats.clear(&node_id),
             Effect::Propose(command) => self.propose_internal(command, Internal::Other),
         }
-    }
-
-    /// Everything parked answers with what there is, at the end.
-    pub(super) fn answer_all_parked(&mut self, now: Instant) {
-        for id in self.calls.keys().into_iter().map(CallId) {
-            if self.unpark(now, id) {
-                self.run_call(now, id);
-            }
-        }
-        for id in std::mem::take(&mut self.held) {
-            let leader = self.leader.view();
-            self.answer_error(now, id, after_hold(leader));
-        }
-    }
-
-    /// The entry at this index changed these keys.
-    pub(super) fn on_touched(&mut self, index: Index, keys: &[WatchKey]) {
-        self.notified_index = self.notified_index.max(index.0);
-        let groups = self.parked.touch(keys, index.0);
-        self.woken.extend(groups);
     }
 }

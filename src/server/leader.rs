@@ -15,9 +15,9 @@ use crate::wire::body::node::{NodeEvent, go_time};
 use crate::wire::entry::Command;
 
 use super::Server;
-use super::calls::Internal;
 use super::port::Output;
 use super::route::LeaderView;
+use super::writing::Internal;
 
 /// Nodes whose expiry may be on its way at once: each is an entry of its own, so that no entry grows with the fleet
 /// (R8.22).

@@ -11,12 +11,15 @@ mod http;
 mod leader;
 mod links;
 mod monitor;
+mod node_calls;
 pub mod nodes;
 pub mod park;
+mod parking;
 pub mod port;
 pub mod route;
 pub mod run;
 mod sources;
+mod writing;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -37,15 +40,17 @@ use crate::consensus::{Notice, Proposal};
 use crate::state::State;
 
 use self::admit::{LogLimiter, Places};
-use self::calls::{Call, Fanout, Internal};
+use self::calls::Call;
 use self::events::EventBuffer;
 use self::heartbeat::{Heartbeats, Times};
 use self::leader::Leader;
 use self::links::{Closing, Link};
 use self::nodes::NodeConns;
 use self::park::Parked;
+use self::parking::Fanout;
 use self::port::{Input, Output, ProcessFacts, Reload, Settings};
 use self::sources::Source;
+use self::writing::Internal;
 
 /// Where ids of the server's own proposals begin; no key of a table reaches it.
 const FIRST_INTERNAL: u64 = 1 << 62;

@@ -1,1 +1,0 @@
-//! Carries a call to another party and its answer back.

@@ -1,0 +1,161 @@
+//! Calls that wait for a change: parked, woken together, run once for all that are equal, answered in slices.
+
+use crate::api::outcome::{Outcome, Park, ReplyResult};
+use crate::base::id::{CallId, Index};
+use crate::base::metric::Id;
+use crate::base::slab::Key;
+use crate::base::time::Instant;
+use crate::state::watch::WatchKey;
+use crate::wire::body::query::RouteFields;
+
+use super::Server;
+use super::calls::{Active, Call, JITTER_FRACTION, Phase, Step};
+use super::route::after_hold;
+
+/// Answers given out in one step of a wake-up, so that other connections are served in between.
+const ANSWERS_A_STEP: usize = 256;
+
+/// Groups of parked queries run in one step of a wake-up, for the same reason.
+const RUNS_A_STEP: usize = 64;
+
+/// An answer for many.
+pub(super) struct Fanout {
+    method: &'static str,
+    result: ReplyResult,
+    waiters: std::vec::IntoIter<CallId>,
+}
+
+impl Server {
+    pub(super) fn park(&mut self, now: Instant, id: CallId, park: Park) {
+        let (max, default) = (self.settings.max_query_time, self.settings.default_query_time);
+        let wait = if park.max_query_time.is_zero() { default } else { park.max_query_time }.min(max);
+        // Jitter comes after the clamp (R1.92).
+        let deadline = now + wait + self.rng.jitter(wait / JITTER_FRACTION);
+        let draining = self.draining.is_some();
+        let Some(active) = self.active(id) else { return };
+        let Step::Running { seen } = active.step else { return };
+        if draining {
+            active.last_run = true;
+            return self.run_call(now, id);
+        }
+        let query = active.query.clone();
+        self.effects_for(now, id, park.effects);
+        let Some(place) = self.parked.park(id, query, &park.keys, seen) else { return self.run_call(now, id) };
+        if let Some(call) = self.calls.get_mut(id.0) {
+            call.phase = Phase::Parked { place, deadline };
+            self.call_timers.set(deadline, id);
+        }
+    }
+
+    /// Takes a parked call out of its group, to be run alone.
+    pub(super) fn unpark(&mut self, now: Instant, id: CallId) -> bool {
+        let Some(Call { phase: Phase::Parked { place, deadline }, .. }) = self.calls.get(id.0) else { return false };
+        let (place, deadline) = (*place, *deadline);
+        self.call_timers.cancel(deadline, id);
+        let query = self.parked.query(place.group).cloned();
+        if let Some(moved) = self.parked.leave(place)
+            && let Some(Call { phase: Phase::Parked { place: held, .. }, .. }) = self.calls.get_mut(moved.0)
+        {
+            held.at = place.at;
+        }
+        let Some(query) = query else { return false };
+        if let Some(call) = self.calls.get_mut(id.0) {
+            let fields = RouteFields::default();
+            let step = Step::Running { seen: self.notified_index };
+            call.phase = Phase::Active(Box::new(Active { query, fields, since: now, last_run: true, step }));
+        }
+        true
+    }
+
+    /// Runs some of the groups that were woken.
+    pub(super) fn step_wakes(&mut self, now: Instant) {
+        for _ in 0..RUNS_A_STEP {
+            let Some(group) = self.woken.pop_front() else { return };
+            self.run_group(now, group);
+        }
+    }
+
+    fn run_group(&mut self, now: Instant, group: Key) {
+        if !self.parked.start(group) {
+            return;
+        }
+        let Some(query) = self.parked.query(group).cloned() else { return };
+        self.metrics.count(Id::RpcQuery);
+        let seen = self.notified_index;
+        if self.is_heavy(&query) {
+            self.next_group_job -= 1;
+            let id = CallId(self.next_group_job);
+            self.group_jobs.insert(id, (group, seen));
+            self.run_heavy(id, query, false);
+        } else {
+            let outcome = self.run_light(&query, false);
+            self.on_group_outcome(now, group, seen, outcome);
+        }
+    }
+
+    pub(super) fn on_group_outcome(&mut self, now: Instant, group: Key, seen: u64, outcome: Outcome) {
+        match outcome {
+            Outcome::Park(park) => {
+                if self.parked.wait_on(group, &park.keys, seen) {
+                    self.run_group(now, group);
+                }
+            }
+            Outcome::Reply(reply) => self.resolve_group(group, reply.result),
+            Outcome::Propose { .. } | Outcome::ToNode(_) => {
+                self.resolve_group(group, ReplyResult::Error("internal error".to_owned()));
+            }
+        }
+    }
+
+    pub(super) fn resolve_group(&mut self, group: Key, result: ReplyResult) {
+        let Some(method) = self.parked.query(group).map(|query| query.method.name) else { return };
+        let waiters = self.parked.resolve(group);
+        self.metrics.add(Id::RpcQueryShared, waiters.len().saturating_sub(1) as u64);
+        for id in &waiters {
+            if let Some(call) = self.calls.get_mut(id.0)
+                && let Phase::Parked { deadline, .. } = call.phase
+            {
+                self.call_timers.cancel(deadline, *id);
+                call.phase = Phase::Answering;
+            }
+        }
+        self.fanouts.push_back(Fanout { method, result, waiters: waiters.into_iter() });
+    }
+
+    /// Gives out some of the answers that many wait for.
+    pub(super) fn step_fanouts(&mut self, now: Instant) {
+        let mut left = ANSWERS_A_STEP;
+        while let Some(mut fanout) = self.fanouts.pop_front() {
+            for id in fanout.waiters.by_ref().take(left) {
+                left -= 1;
+                if matches!(self.calls.get(id.0), Some(Call { phase: Phase::Answering, .. })) {
+                    self.send_answer(now, id, fanout.method, &fanout.result);
+                }
+            }
+            if fanout.waiters.len() > 0 {
+                self.fanouts.push_front(fanout);
+                return;
+            }
+        }
+    }
+
+    /// Everything parked answers with what there is, at the end.
+    pub(super) fn answer_all_parked(&mut self, now: Instant) {
+        for id in self.calls.keys().into_iter().map(CallId) {
+            if self.unpark(now, id) {
+                self.run_call(now, id);
+            }
+        }
+        for id in std::mem::take(&mut self.held) {
+            let leader = self.leader.view();
+            self.answer_error(now, id, after_hold(leader));
+        }
+    }
+
+    /// The entry at this index changed these keys.
+    pub(super) fn on_touched(&mut self, index: Index, keys: &[WatchKey]) {
+        self.notified_index = self.notified_index.max(index.0);
+        let groups = self.parked.touch(keys, index.0);
+        self.woken.extend(groups);
+    }
+}

@@ -1,0 +1,66 @@
+//! Calls that write: proposed, settled, and gone on with; and what the server writes on its own account.
+
+use std::sync::Arc;
+
+use crate::api;
+use crate::api::outcome::Resolved;
+use crate::base::id::CallId;
+use crate::base::time::Instant;
+use crate::consensus::{Proposal, Resolution};
+use crate::wire::entry::Command;
+
+use super::Server;
+use super::calls::Step;
+
+/// Proposals of the server itself.
+#[derive(Clone, Debug)]
+pub(super) enum Internal {
+    /// A node was not heard in time.
+    NodeDown(Arc<str>),
+    /// Nobody waits.
+    Other,
+}
+
+impl Server {
+    /// Writes on the server's own account.
+    pub(super) fn propose_internal(&mut self, command: Command, internal: Internal) {
+        self.next_internal += 1;
+        let id = CallId(self.next_internal);
+        self.internal.insert(id, internal);
+        self.proposals.push(Proposal { id, session: None, command });
+    }
+
+    /// What became of a proposal.
+    pub(super) fn on_resolved(&mut self, now: Instant, id: CallId, resolution: Resolution) {
+        if let Some(internal) = self.internal.remove(&id) {
+            self.on_internal_resolved(now, internal, resolution);
+            return;
+        }
+        let Some(active) = self.active(id) else { return };
+        let Step::Proposing(finish) = &active.step else { return };
+        let finish = finish.clone();
+        match resolution {
+            Resolution::Applied { index, result } => {
+                let heartbeat = active.query.method.heartbeat;
+                let resolved = Resolved { index, result };
+                self.fresh_ctx(heartbeat);
+                let outcome = api::finish(&finish, &resolved, &self.root.load(), &self.ctx);
+                self.on_outcome(now, id, outcome);
+            }
+            // Surely not applied: held until there is a leader, then run again from the start.
+            Resolution::NotLeader => self.hold(now, id),
+            Resolution::Rejected(text) => self.answer_error(now, id, &text),
+            Resolution::Unknown => self.answer_error(now, id, "leadership lost while committing log"),
+        }
+    }
+
+    /// The consensus thread did not take a proposal in time (R1.81).
+    pub(super) fn on_not_enqueued(&mut self, now: Instant, id: CallId) {
+        let text = "timed out enqueuing operation";
+        if self.internal.contains_key(&id) {
+            self.on_resolved(now, id, Resolution::Rejected(text.to_owned()));
+        } else {
+            self.answer_error(now, id, text);
+        }
+    }
+}

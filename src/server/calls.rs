@@ -50,12 +50,7 @@ pub(super) struct Call {
 /// What a call is doing. The parked form is small; there may be many.
 pub(super) enum Phase {
     Active(Box<Active>),
-    Parked {
-        place: Place,
-        deadline: Instant,
-    },
-    /// Its answer is known and waits for its turn.
-    Answering,
+    Parked { place: Place, deadline: Instant },
 }
 
 /// A call that is being worked on.

@@ -10,6 +10,7 @@ use crate::api::{Caller, Method};
 use crate::base::id::CallId;
 use crate::base::slab::{Key, Slab};
 use crate::state::watch::WatchKey;
+use crate::wire::body::query::without_zeros;
 
 /// A query as it is run, again and again.
 #[derive(Clone, Debug)]
@@ -25,6 +26,14 @@ pub struct Query {
 }
 
 impl Query {
+    /// The same query in fewer bytes, since very many may be kept.
+    fn compact(self) -> Query {
+        match without_zeros(&self.body) {
+            Some(body) if body.len() < self.body.len() => Query { body: body.into(), ..self },
+            _ => self,
+        }
+    }
+
     /// Whether the two must get the same answer.
     fn same(&self, other: &Query) -> bool {
         std::ptr::eq(self.method, other.method)
@@ -90,6 +99,7 @@ impl Parked {
         if self.recent.touched_after(keys, since) {
             return None;
         }
+        let query = query.compact();
         let hash = query.hash();
         let group = match self.by_query.get(&hash).copied().filter(|key| self.is_same(*key, &query)) {
             Some(key) => key,
@@ -121,6 +131,7 @@ impl Parked {
 
     /// Whether an equal query waits and is not being run: a run would find nothing newer now.
     pub fn has_idle(&self, query: &Query) -> bool {
+        let query = &query.clone().compact();
         let twin = self.by_query.get(&query.hash()).and_then(|key| self.groups.get(*key));
         twin.is_some_and(|group| !group.running && !group.woken && group.query.same(query))
     }

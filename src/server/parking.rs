@@ -107,18 +107,12 @@ impl Server {
         }
     }
 
+    /// The answer of a group is known. Its waiters stay parked until it is their turn: to touch each of very many now
+    /// would hold up whoever wrote.
     pub(super) fn resolve_group(&mut self, group: Key, result: ReplyResult) {
         let Some(method) = self.parked.query(group).map(|query| query.method.name) else { return };
         let waiters = self.parked.resolve(group);
         self.metrics.add(Id::RpcQueryShared, waiters.len().saturating_sub(1) as u64);
-        for id in &waiters {
-            if let Some(call) = self.calls.get_mut(id.0)
-                && let Phase::Parked { deadline, .. } = call.phase
-            {
-                self.call_timers.cancel(deadline, *id);
-                call.phase = Phase::Answering;
-            }
-        }
         self.fanouts.push_back(Fanout { method, result, waiters: waiters.into_iter() });
     }
 
@@ -128,7 +122,10 @@ impl Server {
         while let Some(mut fanout) = self.fanouts.pop_front() {
             for id in fanout.waiters.by_ref().take(left) {
                 left -= 1;
-                if matches!(self.calls.get(id.0), Some(Call { phase: Phase::Answering, .. })) {
+                // Some may have gone since; their timers went with them.
+                if let Some(Call { phase: Phase::Parked { deadline, .. }, .. }) = self.calls.get(id.0) {
+                    let deadline = *deadline;
+                    self.call_timers.cancel(deadline, id);
                     self.send_answer(now, id, fanout.method, &fanout.result);
                 }
             }

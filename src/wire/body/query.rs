@@ -2,7 +2,7 @@
 //!
 //! Source: transport notes, section 5.1; endpoint notes, section 1.1.
 
-use crate::wire::msgpack::{Decoder, Kind, Result};
+use crate::wire::msgpack::{Decoder, Encoder, Kind, Result};
 use crate::wire_structs;
 
 wire_structs! {
@@ -111,14 +111,57 @@ pub fn route_fields(body: &[u8], base: u64) -> Result<RouteFields> {
     Ok(fields)
 }
 
+/// A body without the fields whose value is the zero of its kind: a missing field means the same, and Go writes them
+/// all. `None` for a body that is no map, or not whole.
+pub fn without_zeros(body: &[u8]) -> Option<Vec<u8>> {
+    let mut d = Decoder::new(body);
+    if d.kind().ok()? != Kind::Map {
+        return None;
+    }
+    let len = d.map().ok()??;
+    let mut kept = Encoder::new();
+    let mut count = 0;
+    for _ in 0..len {
+        let (key, value) = (d.raw().ok()?, d.raw().ok()?);
+        // nil, false, 0, and the empty string, list and map are a byte each.
+        if !matches!(value, [0xc0 | 0xc2 | 0x00 | 0xa0 | 0x90 | 0x80]) {
+            kept.raw(key);
+            kept.raw(value);
+            count += 1;
+        }
+    }
+    let mut whole = Encoder::new();
+    whole.map(count);
+    whole.raw(&kept.out);
+    Some(whole.out)
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::wire::msgpack::Encoder;
     use crate::wire::msgpack::Msg;
+
+    #[test]
+    fn a_body_without_its_zeros_means_the_same() {
+        let whole = QueryOptions {
+            region: "global".to_owned(),
+            min_query_index: 300,
+            allow_stale: true,
+            auth_token: "t".repeat(40),
+            ..QueryOptions::default()
+        };
+        let bytes = whole.to_bytes();
+        let short = without_zeros(&bytes).expect("a map");
+        assert!(short.len() < bytes.len() - 60, "{} of {}", short.len(), bytes.len());
+        assert_eq!(QueryOptions::from_bytes(&short), Ok(whole));
+        assert_eq!(without_zeros(&QueryOptions::default().to_bytes()).as_deref(), Some(&[0x80][..]));
+        for other in [&b"\x91\x01"[..], b"\xc0", b"", b"\x82\xa1a", b"\x81\xa1a"] {
+            assert_eq!(without_zeros(other), None, "{other:02x?}");
+        }
+    }
 
     #[test]
     fn routing_fields_are_found_wherever_they_lie() {

@@ -50,11 +50,58 @@ impl Query {
     }
 }
 
+/// A list that mostly holds one: that one needs no memory of its own.
+enum Few<T> {
+    One(T),
+    Many(Vec<T>),
+}
+
+impl<T: Copy> Few<T> {
+    fn of(items: &[T]) -> Few<T> {
+        match items {
+            [only] => Few::One(*only),
+            several => Few::Many(several.to_vec()),
+        }
+    }
+
+    fn as_slice(&self) -> &[T] {
+        match self {
+            Few::One(only) => std::slice::from_ref(only),
+            Few::Many(several) => several,
+        }
+    }
+
+    fn push(&mut self, item: T) {
+        match self {
+            Few::Many(none) if none.is_empty() => *self = Few::One(item),
+            Few::Many(several) => several.push(item),
+            Few::One(first) => *self = Few::Many(vec![*first, item]),
+        }
+    }
+
+    /// Takes one out; the last one takes its place.
+    fn swap_remove(&mut self, at: usize) {
+        match self {
+            Few::One(_) => *self = Few::Many(Vec::new()),
+            Few::Many(several) => {
+                several.swap_remove(at);
+            }
+        }
+    }
+
+    fn into_vec(self) -> Vec<T> {
+        match self {
+            Few::One(only) => vec![only],
+            Few::Many(several) => several,
+        }
+    }
+}
+
 struct Group {
     query: Query,
     hash: u64,
-    keys: Box<[WatchKey]>,
-    waiters: Vec<CallId>,
+    keys: Few<WatchKey>,
+    waiters: Few<CallId>,
     running: bool,
     /// Touched while it was being run.
     touched: bool,
@@ -104,12 +151,11 @@ impl Parked {
         let group = match self.by_query.get(&hash).copied().filter(|key| self.is_same(*key, &query)) {
             Some(key) => key,
             None => {
-                let keys: Box<[WatchKey]> = keys.into();
                 let group = Group {
                     query,
                     hash,
-                    keys: keys.clone(),
-                    waiters: vec![],
+                    keys: Few::of(keys),
+                    waiters: Few::of(&[]),
                     running: false,
                     touched: false,
                     woken: false,
@@ -121,12 +167,10 @@ impl Parked {
             }
         };
         let waiters = &mut self.groups.get_mut(group)?.waiters;
-        if waiters.is_empty() {
-            waiters.reserve_exact(1);
-        }
         waiters.push(call);
         self.waiters += 1;
-        Some(Place { group, at: waiters.len() as u32 - 1 })
+        let at = waiters.as_slice().len() as u32 - 1;
+        Some(Place { group, at })
     }
 
     /// Whether an equal query waits and is not being run: a run would find nothing newer now.
@@ -144,13 +188,13 @@ impl Parked {
     pub fn leave(&mut self, place: Place) -> Option<CallId> {
         let group = self.groups.get_mut(place.group)?;
         let at = place.at as usize;
-        if at >= group.waiters.len() {
+        if at >= group.waiters.as_slice().len() {
             return None;
         }
         group.waiters.swap_remove(at);
         self.waiters -= 1;
-        let moved = group.waiters.get(at).copied();
-        if group.waiters.is_empty() && !group.running {
+        let moved = group.waiters.as_slice().get(at).copied();
+        if group.waiters.as_slice().is_empty() && !group.running {
             self.remove(place.group);
         }
         moved
@@ -207,13 +251,13 @@ impl Parked {
         let Some(group) = self.groups.get_mut(group_key) else { return false };
         group.running = false;
         let again = group.touched || touched_since;
-        if group.waiters.is_empty() {
+        if group.waiters.as_slice().is_empty() {
             self.remove(group_key);
             return false;
         }
-        if group.keys[..] != *keys {
-            let old = std::mem::replace(&mut group.keys, keys.into());
-            for key in &old {
+        if group.keys.as_slice() != keys {
+            let old = std::mem::replace(&mut group.keys, Few::of(keys));
+            for key in old.as_slice() {
                 self.by_watch.remove(&(*key, group_key));
             }
             self.by_watch.extend(keys.iter().map(|key| (*key, group_key)));
@@ -228,14 +272,14 @@ impl Parked {
 
     fn remove(&mut self, key: Key) -> Vec<CallId> {
         let Some(group) = self.groups.remove(key) else { return Vec::new() };
-        for watch in &group.keys {
+        for watch in group.keys.as_slice() {
             self.by_watch.remove(&(*watch, key));
         }
         if self.by_query.get(&group.hash) == Some(&key) {
             self.by_query.remove(&group.hash);
         }
-        self.waiters -= group.waiters.len();
-        group.waiters
+        self.waiters -= group.waiters.as_slice().len();
+        group.waiters.into_vec()
     }
 
     /// Queries that wait.

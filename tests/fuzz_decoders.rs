@@ -455,3 +455,15 @@ fn a_whole_server() {
     rig.assert_empty();
     assert_small();
 }
+
+// R1.10, R6.24: a peer that breaks with an answer unwritten does not hold up the end.
+#[test]
+fn a_broken_peer_does_not_hold_up_the_end() {
+    for ping in [
+        &b"\x01\x82\xa3Seq\x01\xadServiceMethod\xabStatus.Ping\x80"[..],
+        b"\x06\x00\x02\x00\x01\x00\x00\x00\x00\x00\x00\x00\x07",
+        b"\x05\x81\xa6Method\xabNope.Stream",
+    ] {
+        assert!(fuzz_server::Rig::new().ends_at_once_after_a_break(ping), "{ping:02x?}");
+    }
+}

@@ -282,10 +282,11 @@ impl Server {
     }
 
     fn on_failed(&mut self, now: Instant, conn: ConnId, error: &str) {
-        self.closing.remove(&conn);
         self.with_conn(now, conn, |now, c| c.handle_failure(now, error));
         self.settle_all(now);
         self.on_closed(now, conn, false);
+        // Nothing can be written to it any more.
+        self.closing.remove(&conn);
     }
 
     /// The consensus thread tells. Whoever wrote is answered before anybody is woken by the write.

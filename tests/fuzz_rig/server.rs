@@ -272,6 +272,23 @@ impl Rig {
         self.server.handle_input(self.now, WallTime::from_unix_nanos(NOW), Input::Notices(notices));
     }
 
+    /// A peer breaks while an answer waits to be written; then the server is asked to stop. Says whether it ends at
+    /// once: nothing of the connection may be waited for.
+    pub fn ends_at_once_after_a_break(mut self, bytes: &[u8]) -> bool {
+        let wall = WallTime::from_unix_nanos(NOW);
+        let conn = ConnId(1 << 32);
+        let peer = SocketAddr::from(([192, 0, 2, 7], 4000));
+        for input in [
+            Input::Accepted { conn, listener: Listener::Rpc, peer },
+            Input::Received { conn, bytes },
+            Input::Failed { conn, error: "Broken pipe".into() },
+            Input::Stop,
+        ] {
+            self.server.handle_input(self.now, wall, input);
+        }
+        std::iter::from_fn(|| self.server.poll_output()).any(|output| matches!(output, Output::Exit { status: 0 }))
+    }
+
     /// All connections end: nothing of them is left, and all places can be taken (R1.10).
     pub fn assert_empty(&mut self) {
         for conn in std::mem::take(&mut self.open) {

@@ -464,6 +464,6 @@ fn a_broken_peer_does_not_hold_up_the_end() {
         b"\x06\x00\x02\x00\x01\x00\x00\x00\x00\x00\x00\x00\x07",
         b"\x05\x81\xa6Method\xabNope.Stream",
     ] {
-        assert!(fuzz_server::Rig::new().ends_at_once_after_a_break(ping), "{ping:02x?}");
+        assert!(Rig::new().ends_at_once_after_a_break(ping), "{ping:02x?}");
     }
 }

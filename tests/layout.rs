@@ -135,7 +135,6 @@ fn the_top_level_holds_what_was_agreed_and_nothing_else() {
         "tests",
         "packaging",
         "target",
-        "proptest-regressions",
     ];
     let extra: Vec<String> = fs::read_dir(root())
         .expect("the top level")

@@ -5,6 +5,8 @@
 //!
 //! **Invariants:** no byte is lost where one layer hands over to the next, however the bytes are cut; what the peer
 //! has not read is never buffered beyond the caps in [`Limits`]; a connection that says nothing holds no buffer.
+//!
+//! Over 500 lines, since half of it is what the owner meets: limits, events, and a method for each thing to do.
 
 pub mod http;
 mod layers;

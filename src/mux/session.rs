@@ -2,6 +2,8 @@
 //!
 //! Source: yamux `spec.md`; `session.go` and `stream.go` of yamux 0.1.2 for what Go peers do. Where it is stricter
 //! than they are (ids, windows, floods, the GoAway before the end), requirements R1j says so.
+//!
+//! Over 500 lines by a few: one method for each frame and each wish of the owner; the parts are in the files beside it.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::ops::Range;

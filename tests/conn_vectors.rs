@@ -45,6 +45,7 @@ fn limits() -> Arc<Limits> {
         http_head_timeout: Duration::from_secs(10),
         http_body_timeout: Duration::from_secs(60),
         http_idle_timeout: Duration::from_secs(120),
+        http_uploads: &[],
     })
 }
 

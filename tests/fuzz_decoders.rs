@@ -123,7 +123,7 @@ fn serve(conn: &mut Conn, now: Instant, turn: usize) {
             Event::Bytes { stream, bytes } => conn.consumed(now, stream, bytes.len()),
             Event::Finished(stream) => conn.finish(now, stream),
             Event::Http(request) => {
-                let reply = holdfast::conn::http::HttpReply { status: 200, body: request.body, ..Default::default() };
+                let reply = holdfast::wire::http::HttpReply { status: 200, body: request.body, ..Default::default() };
                 conn.http_reply(now, reply);
             }
             _ => {}

@@ -6,7 +6,7 @@ use crate::state::State;
 use crate::wire::body::agent::MonitorRequest;
 use crate::wire::body::node_call::AllocTarget;
 
-use super::answer::{Failure, arguments};
+use super::answer::{Answer, Failure, arguments};
 use super::outcome::{MonitorOptions, StreamOutcome};
 use super::stream_error::{refuse, stream_error};
 use super::to_node::{NO_PATH, agent_node, call, unknown_alloc};
@@ -42,6 +42,16 @@ pub(super) fn monitor(request: &Request<'_>, state: &State, ctx: &Ctx) -> Stream
         plain: args.plain_text,
         location: args.log_include_location,
     })
+}
+
+/// Holdfast.AgentSelf: the configuration in force, without secrets, and figures.
+pub(super) fn agent_self(_: &Request<'_>, _: &State, _: &Ctx) -> Answer {
+    todo!("agent")
+}
+
+/// Holdfast.Reload: as SIGHUP does.
+pub(super) fn reload(_: &Request<'_>, _: &State, _: &Ctx) -> Answer {
+    todo!("agent")
 }
 
 /// Streams about an allocation.

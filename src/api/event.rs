@@ -32,6 +32,7 @@ pub(super) fn stream(request: &Request<'_>, _: &State, ctx: &Ctx) -> StreamOutco
         topics: if args.topics.is_empty() { everything() } else { args.topics.into_iter().collect() },
         namespace: if args.query.namespace.is_empty() { "default".to_owned() } else { args.query.namespace },
         index: args.index,
+        auth_token: args.query.auth_token,
     })
 }
 

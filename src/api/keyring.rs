@@ -39,3 +39,18 @@ pub(super) fn list_public(request: &Request<'_>, state: &State, ctx: &Ctx) -> An
         },
     )
 }
+
+/// Keyring.List.
+pub(super) fn list(_: &Request<'_>, _: &State, _: &Ctx) -> Answer {
+    todo!("key ring")
+}
+
+/// Keyring.Rotate.
+pub(super) fn rotate(_: &Request<'_>, _: &State, _: &Ctx) -> Answer {
+    todo!("key ring")
+}
+
+/// Keyring.Delete.
+pub(super) fn delete(_: &Request<'_>, _: &State, _: &Ctx) -> Answer {
+    todo!("key ring")
+}

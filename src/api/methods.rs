@@ -6,8 +6,8 @@ use super::Access::{AnyServer, Local, LocalRegion, Read, Write};
 use super::Weight::{Heavy, Light};
 use super::answer::settle;
 use super::{
-    Access, Method, StreamingMethod, UnknownMethod, Weight, acl, agent, event, heartbeat, keyring, node, node_admin,
-    node_client, operator, registration, status, to_node,
+    Access, Method, StreamingMethod, UnknownMethod, Weight, acl, agent, event, heartbeat, keyring, namespace, node,
+    node_admin, node_client, operator, registration, search, status, to_node, var,
 };
 
 /// One row for each method: name, access, weight, whether it is a heartbeat, handler.
@@ -77,8 +77,22 @@ pub(super) static METHODS: &[Method] = methods! {
     "ClientStats.Stats" AnyServer Light => to_node::pass_on;
     "FileSystem.List" AnyServer Light => to_node::about_alloc;
     "FileSystem.Stat" AnyServer Light => to_node::about_alloc;
+    "Holdfast.AgentSelf" Local Light => agent::agent_self;
     "Holdfast.Connections" Local Light => operator::connections;
+    "Holdfast.LockBreak" Write Light => var::lock_break;
+    "Holdfast.LockList" Read Heavy => var::lock_list;
+    "Holdfast.LockRead" Read Light => var::lock_read;
+    "Holdfast.Reload" Local Light => agent::reload;
+    "Holdfast.VariablesTxn" Write Light => var::txn;
+    "Keyring.Delete" Write Light => keyring::delete;
+    "Keyring.List" Read Light => keyring::list;
     "Keyring.ListPublic" Read Light => keyring::list_public;
+    "Keyring.Rotate" Write Light => keyring::rotate;
+    "Namespace.DeleteNamespaces" Write Light => namespace::delete;
+    "Namespace.GetNamespace" Read Light => namespace::get;
+    "Namespace.GetNamespaces" Read Light => namespace::get_set;
+    "Namespace.ListNamespaces" Read Light => namespace::list;
+    "Namespace.UpsertNamespaces" Write Light => namespace::upsert;
     "Node.BatchDeregister" Write Heavy => node_admin::batch_deregister;
     "Node.Deregister" Write Light => node_admin::deregister;
     "Node.EmitEvents" Write Light => node_client::emit_events;
@@ -96,13 +110,27 @@ pub(super) static METHODS: &[Method] = methods! {
     "NodeIdentity.Renew" AnyServer Light => to_node::pass_on;
     "NodeMeta.Apply" AnyServer Light => to_node::pass_on;
     "NodeMeta.Read" AnyServer Light => to_node::pass_on;
+    "Operator.AutopilotGetConfiguration" Read Light => operator::autopilot_configuration;
+    "Operator.AutopilotSetConfiguration" Write Light => operator::set_autopilot_configuration;
+    "Operator.RaftGetConfiguration" Read Light => operator::raft_configuration;
+    "Operator.RaftRemovePeerByAddress" Write Light => operator::raft_remove_peer_by_address;
+    "Operator.RaftRemovePeerByID" Write Light => operator::raft_remove_peer;
+    "Operator.SchedulerGetConfiguration" Read Light => operator::scheduler_configuration;
+    "Operator.SchedulerSetConfiguration" Write Light => operator::set_scheduler_configuration;
+    "Operator.ServerHealth" Read Light => operator::server_health;
+    "Operator.TransferLeadershipToPeer" Write Light => operator::transfer_leadership;
     "Region.List" Local Light => status::regions;
+    "Search.PrefixSearch" Read Heavy => search::prefix;
     "Status.HasNodeConn" Local Light => status::has_node_conn;
     "Status.Leader" LocalRegion Light => status::leader;
     "Status.Members" Local Light => status::members;
     "Status.Peers" LocalRegion Light => status::peers;
     "Status.Ping" Local Light => status::ping;
     "Status.RaftStats" Local Light => status::raft_stats;
+    "Variables.Apply" Write Light => var::apply;
+    "Variables.List" Read Heavy => var::list;
+    "Variables.Read" Read Light => var::read;
+    "Variables.RenewLock" Write Light => var::renew_lock;
 };
 
 /// All streaming methods.
@@ -112,6 +140,8 @@ pub(super) static STREAMING: &[StreamingMethod] = &[
     StreamingMethod { name: "Event.Stream", run: event::stream },
     StreamingMethod { name: "FileSystem.Logs", run: agent::about_alloc },
     StreamingMethod { name: "FileSystem.Stream", run: agent::about_alloc },
+    StreamingMethod { name: "Operator.SnapshotRestore", run: operator::snapshot_restore },
+    StreamingMethod { name: "Operator.SnapshotSave", run: operator::snapshot_save },
 ];
 
 /// See [`super::method`].

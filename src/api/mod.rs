@@ -1,6 +1,7 @@
 //! The endpoints: pure functions from a request and a root of the state to an outcome. They never wait and never
 //! write; what they need done, the outcome asks for.
 
+mod access;
 pub mod acl;
 pub mod agent;
 mod answer;
@@ -9,20 +10,26 @@ pub mod event;
 mod filter;
 mod filter_parse;
 mod heartbeat;
+pub mod http;
 pub mod identity;
 pub mod keyring;
 mod methods;
+mod namespace;
 pub mod node;
 mod node_admin;
 mod node_client;
 mod operator;
 pub mod outcome;
 mod registration;
+pub mod seal;
+mod search;
+pub mod secrets;
 pub mod status;
 mod stream_error;
 #[cfg(test)]
 mod tests;
 pub mod to_node;
+mod var;
 mod version;
 
 pub use self::stream_error::stream_error;
@@ -151,6 +158,9 @@ pub fn finish(finish: &Finish, resolved: &Resolved, state: &State, ctx: &Ctx) ->
         Finish::NodeUpdateDrain { node_id } => node_admin::finish_drain(node_id, index, &resolved.result),
         Finish::NodeUpdateEligibility => node_admin::finish_eligibility(index),
         Finish::WriteMeta => Ok(body(&GenericResponse { meta: WriteMeta { index: index.0 } })),
+        Finish::VarApply(_) | Finish::VarTxn(_) | Finish::LockRenew { .. } => todo!("variables"),
+        Finish::AclTokens(_) | Finish::AclRoles(_) | Finish::NamespaceDelete => todo!("acl"),
+        Finish::KeyringRotate { .. } | Finish::AutopilotSet | Finish::SchedulerSet => todo!("operator"),
     })
 }
 
@@ -222,6 +232,14 @@ pub struct Ctx {
     pub seed: u64,
     /// Signs node identities, once there is a key.
     pub signer: Option<Arc<identity::Signer>>,
+    /// Seals and opens the items of variables, once there is a key.
+    pub sealer: Option<Arc<seal::Sealer>>,
+    /// The number in `acl-bootstrap-reset` of the data folder, when that file is there.
+    pub acl_bootstrap_reset: Option<u64>,
+    /// Callers that wait for the lock of the variable at hand: set by the server for Holdfast.LockRead.
+    pub lock_waiters: u64,
+    /// Figures for Holdfast.AgentSelf, JSON: set by the server for that method.
+    pub stats_json: Option<Arc<str>>,
     /// Which connections lead to a node: set by the server for Status.HasNodeConn, when the node has one.
     /// Seconds and nanoseconds since the Unix epoch of the newest.
     pub node_conn_established: Option<WallTime>,
@@ -257,4 +275,14 @@ pub struct ServerFacts {
     pub bootstrap_expect: u64,
     /// Whether certificates' names are to be checked (TLS and `tls.verify_server_hostname`).
     pub verify_tls_names: bool,
+    /// Whether callers need a token.
+    pub acl_enabled: bool,
+    /// Names and values of one variable together, bytes.
+    pub variables_max_bytes: usize,
+    /// The shortest TTL of a lock.
+    pub locks_min_ttl: Duration,
+    /// For secrets that are made here.
+    pub entropy: secrets::Entropy,
+    /// The configuration in force, without secrets, as JSON; for Holdfast.AgentSelf.
+    pub config_json: Arc<str>,
 }

@@ -7,6 +7,7 @@ use crate::base::id::Index;
 use crate::state::ApplyResult;
 use crate::state::watch::WatchKey;
 use crate::wire::entry::Command;
+use crate::wire::entry::var::VarOpKind;
 
 /// What a handler wants done with its request.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,6 +25,26 @@ pub enum Outcome {
     },
     /// Pass the request on to a node over the connection it dialled; its answer is the answer.
     ToNode(ToNode),
+    /// Wait for one's turn at a lock, then run again from the start; at the end of the wait run for the last time.
+    Queue(Queue),
+    /// Have a new key made and put on disk, then go on with [`super::finish`] and its id in
+    /// [`super::Resolved::result`]'s place: the server proposes [`Command::SigningKeyAdd`] for it.
+    MakeKey {
+        /// How to go on.
+        finish: Finish,
+    },
+}
+
+/// A wait for one's turn at a variable's lock (R8.28). Turns are taken in the order of arrival at this server: the
+/// first in line runs when the lock is free, the others go on waiting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Queue {
+    /// The variable's namespace.
+    pub namespace: Arc<str>,
+    /// Its path.
+    pub path: Arc<str>,
+    /// How long the caller will wait, from when it was first seen.
+    pub wait: Duration,
 }
 
 /// An answer.
@@ -67,6 +88,10 @@ pub enum Effect {
     ClearHeartbeat(Arc<str>),
     /// A write that follows from this one and that nobody waits for.
     Propose(Command),
+    /// Read the configuration again, as SIGHUP does.
+    Reload,
+    /// Put all variables under the newest key, in the background.
+    Reseal,
 }
 
 /// A wait for a change.
@@ -117,6 +142,55 @@ pub enum Finish {
     NodeUpdateEligibility,
     /// A reply that holds the index only (WriteMeta).
     WriteMeta,
+    /// Variables.Apply: what the reply repeats of the request.
+    VarApply(Box<VarFinish>),
+    /// Variables.RenewLock.
+    LockRenew {
+        /// The variable's namespace.
+        namespace: Arc<str>,
+        /// Its path.
+        path: Arc<str>,
+    },
+    /// Holdfast.VariablesTxn.
+    VarTxn(Box<[VarFinish]>),
+    /// ACL.Bootstrap and ACL.UpsertTokens: accessors of what was written.
+    AclTokens(Vec<String>),
+    /// ACL.UpsertRoles: ids of what was written.
+    AclRoles(Vec<String>),
+    /// Namespace.DeleteNamespaces.
+    NamespaceDelete,
+    /// Keyring.Rotate: whether everything is to be put under the new key.
+    KeyringRotate {
+        /// See there.
+        full: bool,
+    },
+    /// Operator.AutopilotSetConfiguration: a bare boolean.
+    AutopilotSet,
+    /// Operator.SchedulerSetConfiguration.
+    SchedulerSet,
+}
+
+/// What the reply to a write of a variable needs of its request.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VarFinish {
+    /// What was asked for.
+    pub kind: VarOpKind,
+    /// The namespace.
+    pub namespace: Arc<str>,
+    /// The path.
+    pub path: Arc<str>,
+    /// The variable of the request as the reply repeats it (`Input`), one msgpack map.
+    pub input: Arc<[u8]>,
+    /// The items as they were given, one msgpack map; empty for none.
+    pub items: Arc<[u8]>,
+    /// Whether the caller may read the variable.
+    pub may_read: bool,
+    /// Whether the caller may see locks' ids.
+    pub management: bool,
+    /// The lock id that the caller showed or was given.
+    pub lock_id: String,
+    /// Longer than zero: a lock-acquire waits for its turn rather than be refused.
+    pub wait: Duration,
 }
 
 /// What became of a write.
@@ -150,6 +224,10 @@ pub enum StreamOutcome {
     Events(EventFilter),
     /// Agent.Monitor of this server.
     Monitor(MonitorOptions),
+    /// Send these bytes as they are, then close (Operator.SnapshotSave: a message, then the archive).
+    Send(Vec<Arc<[u8]>>),
+    /// Take an archive in frames, then restore it (Operator.SnapshotRestore).
+    Restore,
     /// Bridge to a node: open a streaming stream there with this method, send the argument, then pass bytes both ways.
     ToNode(ToNode),
 }
@@ -163,6 +241,8 @@ pub struct EventFilter {
     pub namespace: String,
     /// Begin at this index; 0 with the oldest still held, below 0 with the next to come.
     pub index: i64,
+    /// The token that the subscription was allowed by; it is looked at again when tokens or policies change.
+    pub auth_token: String,
 }
 
 impl EventFilter {

@@ -11,6 +11,8 @@ use crate::wire::http::BodyLength;
 use crate::wire::http::ChunkError;
 use crate::wire::http::ChunkedBody;
 use crate::wire::http::HeadError;
+use crate::wire::http::HttpReply;
+use crate::wire::http::HttpRequest;
 use crate::wire::http::LengthError;
 use crate::wire::http::RequestHead;
 
@@ -19,32 +21,6 @@ use super::report::Cause;
 use super::report::Report;
 use super::single::STREAM;
 use super::stream::World;
-
-/// A request, whole.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct HttpRequest {
-    /// `GET` and its like.
-    pub method: String,
-    /// The path as it came, still percent-encoded, without the query.
-    pub path: String,
-    /// What follows `?`; empty when nothing does.
-    pub query: String,
-    /// Names in lower case.
-    pub headers: Vec<(String, String)>,
-    /// The body, chunks joined.
-    pub body: Vec<u8>,
-}
-
-/// An answer, whole.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct HttpReply {
-    /// The status.
-    pub status: u16,
-    /// Beside Content-Length, Connection and Vary, which are added; a Date is the owner's, who has a clock.
-    pub headers: Vec<(&'static str, String)>,
-    /// The body.
-    pub body: Vec<u8>,
-}
 
 /// Bytes of further requests that wait while one is in hand; over it nothing is read.
 const MAX_PIPELINED_BYTES: usize = 16 * 1024;
@@ -361,5 +337,6 @@ fn request(head: RequestHead) -> HttpRequest {
         query: query.to_owned(),
         headers: head.headers,
         body: Vec::new(),
+        upload: false,
     }
 }

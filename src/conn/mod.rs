@@ -33,9 +33,9 @@ use crate::base::id::StreamId;
 use crate::base::time::Instant;
 use crate::mux::session;
 use crate::wire::first_byte::FirstByte;
+use crate::wire::http::HttpReply;
+use crate::wire::http::HttpRequest;
 
-use self::http::HttpReply;
-use self::http::HttpRequest;
 use self::layers::Layer;
 use self::outbox::OUTBOX_BYTES;
 use self::outbox::Outbox;
@@ -70,6 +70,8 @@ pub struct Limits {
     pub http_body_timeout: Duration,
     /// HTTP: between two requests.
     pub http_idle_timeout: Duration,
+    /// HTTP: method and path of requests whose bodies come as [`Event::Bytes`] rather than whole; of any size.
+    pub http_uploads: &'static [(&'static str, &'static str)],
 }
 
 /// What kind of plain connections a listener lets in.

@@ -14,7 +14,7 @@ use crate::base::time::{Instant, WallTime};
 use crate::state::ApplyResult;
 use crate::state::State;
 use crate::state::events::Event;
-use crate::state::watch::WatchKey;
+use crate::state::watch::Touched;
 use crate::wire::entry::{Command, SessionStamp};
 
 /// A replica: one server's part in the agreement.
@@ -133,7 +133,7 @@ pub enum Notice {
         /// The entry.
         index: Index,
         /// What changed.
-        touched: Vec<WatchKey>,
+        touched: Touched,
         /// What happened.
         events: Vec<Event>,
     },

@@ -113,6 +113,25 @@ pub(crate) fn command_kind(command: &Command) -> &'static str {
         Command::NodeUpdateEligibility { .. } => "NodeUpdateEligibilityRequestType",
         Command::NodeEmitEvents { .. } => "UpsertNodeEventsType",
         Command::SigningKeyAdd { .. } => "RootKeyMetaUpsertRequestType",
+        Command::VarApply(_)
+        | Command::LockRenew(_)
+        | Command::LocksExpire { .. }
+        | Command::LocksGrace { .. }
+        | Command::LockBreak { .. }
+        | Command::VarReseal { .. } => "VarApplyStateRequestType",
+        Command::AclBootstrap { .. } => "ACLTokenBootstrapRequestType",
+        Command::AclUpsertTokens { .. } => "ACLTokenUpsertRequestType",
+        Command::AclDeleteTokens { .. } | Command::AclExpireTokens { .. } => "ACLTokenDeleteRequestType",
+        Command::AclUpsertPolicies { .. } => "ACLPolicyUpsertRequestType",
+        Command::AclDeletePolicies { .. } => "ACLPolicyDeleteRequestType",
+        Command::AclUpsertRoles { .. } => "ACLRolesUpsertRequestType",
+        Command::AclDeleteRoles { .. } => "ACLRolesDeleteByIDRequestType",
+        Command::NamespaceUpsert { .. } => "NamespaceUpsertRequestType",
+        Command::NamespaceDelete { .. } => "NamespaceDeleteRequestType",
+        Command::RootKeyDelete { .. } => "RootKeyMetaDeleteRequestType",
+        Command::AutopilotSet { .. } => "AutopilotRequestType",
+        Command::SchedulerSet { .. } => "SchedulerConfigRequestType",
+        Command::RestoreBegin(_) | Command::RestoreChunk(_) | Command::RestoreEnd(_) => "RestoreRequestType",
     }
 }
 

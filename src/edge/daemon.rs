@@ -336,6 +336,12 @@ fn settings(
         events_buffer_bytes: config.events_buffer_bytes,
         prometheus: config.prometheus,
         seed,
+        entropy: crate::api::secrets::Entropy(entropy::bytes()?),
+        acl_enabled: false,
+        variables_max_bytes: config.variables_max_size_bytes,
+        locks_min_ttl: config.locks_min_ttl,
+        audit: false,
+        config_json: "{}".into(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     })
 }
@@ -352,6 +358,7 @@ fn conn_limits(config: &Config) -> conn::Limits {
         http_head_timeout: HTTP_HEAD_TIMEOUT,
         http_body_timeout: HTTP_BODY_TIMEOUT,
         http_idle_timeout: HTTP_IDLE_TIMEOUT,
+        http_uploads: &[("PUT", "/v1/operator/snapshot"), ("POST", "/v1/operator/snapshot")],
     }
 }
 

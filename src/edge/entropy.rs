@@ -14,6 +14,16 @@ pub fn seed() -> Result<u64, String> {
     Ok(u64::from_ne_bytes(bytes))
 }
 
+/// Thirty-two bytes from the system, for secrets.
+///
+/// # Errors
+/// As [`seed`].
+pub fn bytes() -> Result<[u8; 32], String> {
+    let mut bytes = [0; 32];
+    SystemRandom::new().fill(&mut bytes).map_err(|_| "the system's source of randomness fails".to_owned())?;
+    Ok(bytes)
+}
+
 /// A version 4 UUID made from a fresh seed. Unique, not secret.
 ///
 /// # Errors

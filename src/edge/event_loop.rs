@@ -296,6 +296,8 @@ impl<M: Machine> EventLoop<M> {
             certificates: self.hands.expiry.facts(),
             handler_queue: self.hands.pool.queued(),
             log_lines_lost: self.hands.logs.as_ref().map_or(0, Logs::lost),
+            audit_lines_lost: 0,
+            acl_bootstrap_reset: None,
         };
         self.feed(Input::Process(facts));
     }
@@ -357,7 +359,7 @@ impl<M: Machine> EventLoop<M> {
     fn hear(&mut self, told: Told) {
         match told {
             Told::Ran { job, outcome } => self.feed(Input::Ran { job, outcome }),
-            Told::SigningKey { result: Ok(signer), .. } => self.feed(Input::SigningKey(signer)),
+            Told::SigningKey { result: Ok((signer, sealer)), .. } => self.feed(Input::Keys { signer, sealer }),
             Told::SigningKey { wanted, result: Err(error) } => {
                 log::error!("no signing key: error=\"{error}\" retry={SIGNING_KEY_RETRY:?}");
                 self.wanted_key = wanted;

@@ -128,6 +128,11 @@ mod tests {
             rpc_addr: String::new(),
             bootstrap_expect: 1,
             verify_tls_names: false,
+            acl_enabled: false,
+            variables_max_bytes: 65_536,
+            locks_min_ttl: Duration::from_secs(10),
+            entropy: crate::api::secrets::Entropy([7; 32]),
+            config_json: "{}".into(),
         };
         Ctx {
             server: Arc::new(server),
@@ -141,6 +146,10 @@ mod tests {
             heartbeat_ttl: Duration::ZERO,
             seed: 0,
             signer: None,
+            sealer: None,
+            acl_bootstrap_reset: None,
+            lock_waiters: 0,
+            stats_json: None,
             node_conn_established: None,
             connections: None,
         }

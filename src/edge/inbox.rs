@@ -10,6 +10,7 @@ use crossbeam_channel::{Receiver, Sender};
 use mio::{Registry, Token, Waker};
 
 use crate::api::identity::Signer;
+use crate::api::seal::Sealer;
 use crate::base::id::CallId;
 use crate::server::port::JobOutcome;
 
@@ -64,7 +65,7 @@ pub enum Told {
         /// What was asked for.
         wanted: Option<String>,
         /// The key.
-        result: Result<Arc<Signer>, String>,
+        result: Result<(Arc<Signer>, Arc<Sealer>), String>,
     },
     /// The configuration was read again, or all that is wrong with it, a line each.
     Reloaded(Result<Box<Reloaded>, Vec<String>>),

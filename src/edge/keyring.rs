@@ -11,6 +11,7 @@ use ring::rand::SystemRandom;
 use ring::signature::Ed25519KeyPair;
 
 use crate::api::identity::Signer;
+use crate::api::seal::{Sealer, SealingKey};
 
 use super::entropy;
 use super::files::{make_private_folder, write_whole};
@@ -66,7 +67,10 @@ impl Keyring {
     pub fn fetch(&self, wanted: Option<String>, post: &Post) -> std::io::Result<()> {
         let (keyring, post) = (self.clone(), post.clone());
         thread::Builder::new().name("signing-key".to_owned()).spawn(move || {
-            let result = keyring.load_or_make(wanted.as_deref()).map(Arc::new);
+            let result = keyring.load_or_make(wanted.as_deref()).and_then(|signer| {
+                let sealer = keyring.sealer(signer.key_id())?;
+                Ok((Arc::new(signer), Arc::new(sealer)))
+            });
             post.tell(Told::SigningKey { wanted, result });
         })?;
         Ok(())
@@ -85,8 +89,23 @@ impl Keyring {
         }
     }
 
+    /// All keys on disk, to seal with the one of this id.
+    fn sealer(&self, active: &str) -> Result<Sealer, String> {
+        let mut keys = Vec::new();
+        for key_id in self.ids()? {
+            let path = self.path_of(&key_id);
+            let bytes = fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+            keys.push(SealingKey::derive(&key_id, &bytes)?);
+        }
+        Sealer::new(keys, active).ok_or_else(|| format!("{}: key {active} is not there", self.folder.display()))
+    }
+
     /// The first id in the order of text, so that the choice does not hang on how the folder lists its files.
     fn first(&self) -> Result<Option<String>, String> {
+        Ok(self.ids()?.into_iter().min())
+    }
+
+    fn ids(&self) -> Result<Vec<String>, String> {
         let wrong = |error: std::io::Error| format!("{}: {error}", self.folder.display());
         let mut ids = Vec::new();
         for entry in fs::read_dir(&self.folder).map_err(wrong)? {
@@ -96,7 +115,7 @@ impl Keyring {
                 ids.push(id.to_owned());
             }
         }
-        Ok(ids.into_iter().min())
+        Ok(ids)
     }
 
     fn make(&self) -> Result<Signer, String> {

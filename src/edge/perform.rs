@@ -24,7 +24,12 @@ impl<M: Machine> EventLoop<M> {
                 self.follow_ups.extend(refused.into_iter().map(|id| Input::NotEnqueued { id }));
                 self.set_proposals_alarm();
             }
-            Output::MakeSigningKey { key_id } => self.fetch_signing_key(key_id),
+            Output::MakeSigningKey { key_id, fresh: _ } => self.fetch_signing_key(key_id),
+            Output::Audit(_) => todo!("audit"),
+            Output::Reload => {
+                self.reload_wanted = true;
+                self.start_reload();
+            }
             Output::Log { level, target, text } => log::log!(target: target, level, "{text}"),
             Output::Monitor(level) => {
                 if let Some(logs) = &self.hands.logs {

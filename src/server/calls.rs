@@ -289,6 +289,8 @@ impl Server {
                 self.proposals.push(Proposal { id, session: None, command });
             }
             Outcome::ToNode(to_node) => self.call_node(now, id, &to_node),
+            Outcome::Queue(_) => todo!("lock queue"),
+            Outcome::MakeKey { .. } => todo!("key ring"),
         }
     }
 
@@ -416,6 +418,8 @@ impl Server {
             }
             Effect::ClearHeartbeat(node_id) => self.heartbeats.clear(&node_id),
             Effect::Propose(command) => self.propose_internal(command, Internal::Other),
+            Effect::Reload => self.output(Output::Reload),
+            Effect::Reseal => todo!("key ring"),
         }
     }
 }

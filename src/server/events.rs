@@ -242,7 +242,12 @@ mod tests {
     }
 
     fn wants(index: i64) -> EventFilter {
-        EventFilter { topics: vec![("*".to_owned(), vec!["*".to_owned()])], namespace: "*".to_owned(), index }
+        EventFilter {
+            topics: vec![("*".to_owned(), vec!["*".to_owned()])],
+            namespace: "*".to_owned(),
+            index,
+            auth_token: String::new(),
+        }
     }
 
     // R1j "events": a process that begins announces what it does not hold, and does not tell it afterwards.

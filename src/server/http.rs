@@ -6,9 +6,9 @@ use crate::api;
 use crate::base::id::{ConnId, StreamId};
 use crate::base::metric::Id;
 use crate::base::time::{Instant, WallTime, parse_duration};
-use crate::conn::http::{HttpReply, HttpRequest};
 use crate::wire::body::keyring::{ListPublicResponse, PublicKey};
 use crate::wire::body::query::{GenericRequest, QueryMeta, QueryOptions};
+use crate::wire::http::{HttpReply, HttpRequest};
 use crate::wire::json;
 use crate::wire::msgpack::Msg;
 

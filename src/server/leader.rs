@@ -6,6 +6,7 @@ use std::time::Duration;
 use log::Level;
 
 use crate::api::identity::Signer;
+use crate::api::seal::Sealer;
 use crate::base::metric::Id;
 use crate::base::time::Instant;
 use crate::consensus::{Leadership, Resolution};
@@ -76,7 +77,7 @@ impl Server {
             self.propose_internal(Command::NodeDrainComplete { node_id }, Internal::Other);
         }
         let key_id = state.signing_keys().last().map(|key| key.key_id.clone());
-        self.output(Output::MakeSigningKey { key_id });
+        self.output(Output::MakeSigningKey { key_id, fresh: false });
         if !self.said_ready {
             self.said_ready = true;
             let nodes = state.node_count();
@@ -86,7 +87,7 @@ impl Server {
     }
 
     /// A key is on disk: its public half is made known, unless it is.
-    pub(super) fn on_signing_key(&mut self, signer: Arc<Signer>) {
+    pub(super) fn on_keys(&mut self, signer: Arc<Signer>, sealer: Arc<Sealer>) {
         let state = self.root.load_full();
         if state.signing_keys().iter().all(|key| key.key_id != signer.key_id()) {
             let command = Command::SigningKeyAdd {
@@ -97,6 +98,7 @@ impl Server {
             self.propose_internal(command, Internal::Other);
         }
         self.ctx.signer = Some(signer);
+        self.ctx.sealer = Some(sealer);
     }
 
     /// Nodes that were not heard in time are marked down.

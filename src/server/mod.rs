@@ -121,6 +121,11 @@ impl Server {
             rpc_addr: settings.advertise_rpc.clone(),
             bootstrap_expect: settings.bootstrap_expect,
             verify_tls_names: settings.verify_tls_names,
+            acl_enabled: settings.acl_enabled,
+            variables_max_bytes: settings.variables_max_bytes,
+            locks_min_ttl: settings.locks_min_ttl,
+            entropy: settings.entropy.clone(),
+            config_json: settings.config_json.clone(),
         };
         let itself = ServerEntry {
             name: facts.name.clone(),
@@ -144,6 +149,10 @@ impl Server {
             heartbeat_ttl: Duration::ZERO,
             seed: 0,
             signer: None,
+            sealer: None,
+            acl_bootstrap_reset: None,
+            lock_waiters: 0,
+            stats_json: None,
             node_conn_established: None,
             connections: None,
         };
@@ -211,7 +220,7 @@ impl Server {
             Input::Ran { job, outcome } => self.on_ran(now, job, outcome),
             Input::Notices(notices) => self.on_notices(now, notices),
             Input::NotEnqueued { id } => self.on_not_enqueued(now, id),
-            Input::SigningKey(signer) => self.on_signing_key(signer),
+            Input::Keys { signer, sealer } => self.on_keys(signer, sealer),
             Input::LogLine(line) => self.on_log_line(now, &line),
             Input::Reload(reload) => self.on_reload(now, *reload),
             Input::Stop => self.on_stop(now),
@@ -295,7 +304,7 @@ impl Server {
         for notice in notices {
             match notice {
                 Notice::Applied { index, touched, events } => {
-                    self.on_touched(index, &touched);
+                    self.on_touched(index, &touched.keys);
                     if !events.is_empty() {
                         news = true;
                         let dropped = self.events.push(index.0, events);

@@ -101,7 +101,7 @@ impl Server {
                 }
             }
             Outcome::Reply(reply) => self.resolve_group(group, reply.result),
-            Outcome::Propose { .. } | Outcome::ToNode(_) => {
+            Outcome::Propose { .. } | Outcome::ToNode(_) | Outcome::Queue(_) | Outcome::MakeKey { .. } => {
                 self.resolve_group(group, ReplyResult::Error("internal error".to_owned()));
             }
         }

@@ -8,6 +8,8 @@ use log::Level;
 
 use crate::api::identity::Signer;
 use crate::api::outcome::{Finish, Outcome, Resolved, StreamOutcome};
+use crate::api::seal::Sealer;
+use crate::api::secrets::Entropy;
 use crate::api::{Caller, Ctx, Method, StreamingMethod};
 use crate::base::id::{CallId, ConnId};
 use crate::conn::Security;
@@ -67,8 +69,13 @@ pub enum Input<'a> {
         /// Which.
         id: CallId,
     },
-    /// The key that signs identities is on disk and ready.
-    SigningKey(Arc<Signer>),
+    /// The keys of this server are on disk and ready; both use the one that was asked for or made last.
+    Keys {
+        /// Signs identities.
+        signer: Arc<Signer>,
+        /// Seals and opens the items of variables.
+        sealer: Arc<Sealer>,
+    },
     /// A line of the log, for monitors; only while [`Output::Monitor`] asked for its level.
     LogLine(Arc<LogLine>),
     /// New settings that can change while running (SIGHUP).
@@ -126,6 +133,10 @@ pub struct ProcessFacts {
     pub handler_queue: usize,
     /// Log lines lost because nobody read them.
     pub log_lines_lost: u64,
+    /// Audit lines lost because they could not be written.
+    pub audit_lines_lost: u64,
+    /// The number in `acl-bootstrap-reset` of the data folder, when that file is there.
+    pub acl_bootstrap_reset: Option<u64>,
 }
 
 /// What a handler is to run.
@@ -211,11 +222,17 @@ pub enum Output {
     Run(Job),
     /// Hand these to the consensus thread; at most 30 s.
     Propose(Vec<Proposal>),
-    /// Make a signing key unless there is one on disk; answer with [`Input::SigningKey`].
+    /// Load the keys on disk, and make one when there is none or a new one is wanted; answer with [`Input::Keys`].
     MakeSigningKey {
-        /// Load the one with this id rather than make one.
+        /// The one to sign and seal with, rather than the first found.
         key_id: Option<String>,
+        /// Make a new one in any case.
+        fresh: bool,
     },
+    /// Write a line to the audit log.
+    Audit(String),
+    /// Read the configuration again, as for SIGHUP.
+    Reload,
     /// Write a line to the log.
     Log {
         /// How severe.
@@ -291,6 +308,18 @@ pub struct Settings {
     pub prometheus: bool,
     /// Where all chance begins.
     pub seed: u64,
+    /// For secrets that are made here.
+    pub entropy: Entropy,
+    /// Whether callers need a token.
+    pub acl_enabled: bool,
+    /// Names and values of one variable together, bytes.
+    pub variables_max_bytes: usize,
+    /// The shortest TTL of a lock.
+    pub locks_min_ttl: Duration,
+    /// Whether [`Output::Audit`] is wanted.
+    pub audit: bool,
+    /// The configuration in force, without secrets, as JSON.
+    pub config_json: Arc<str>,
     /// What `--version` prints, for Status and metrics.
     pub version: String,
 }

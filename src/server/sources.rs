@@ -144,6 +144,8 @@ impl Server {
                 self.update_monitor_level();
             }
             StreamOutcome::ToNode(to_node) => self.bridge(now, key, &to_node),
+            StreamOutcome::Send(_) => todo!("operator"),
+            StreamOutcome::Restore => todo!("operator"),
         }
     }
 

@@ -12,6 +12,7 @@ use arc_swap::ArcSwap;
 use ring::signature::{Ed25519KeyPair, KeyPair};
 
 use crate::api::identity::Signer;
+use crate::api::seal::{Sealer, SealingKey};
 use crate::base::id::{CallId, ConnId};
 use crate::base::slab::Slab;
 use crate::base::time::Instant;
@@ -190,7 +191,7 @@ impl Process {
                 }
             }
             Output::Propose(proposals) => self.propose(ground, proposals),
-            Output::MakeSigningKey { key_id } => {
+            Output::MakeSigningKey { key_id, fresh: _ } => {
                 let wait = ground.a_while(Duration::from_millis(50));
                 ground.after(wait, Event::Process(self.life, Inner::SigningKey(key_id)));
             }
@@ -198,6 +199,8 @@ impl Process {
                 ground.trace.bytes(text.as_bytes());
                 ground.note(&text);
             }
+            Output::Audit(line) => ground.trace.bytes(line.as_bytes()),
+            Output::Reload => ground.trace.step("reload", &[]),
             Output::Monitor(_) => ground.trace.step("monitor", &[]),
             Output::StopAccepting => {
                 ground.trace.step("stop accepting", &[]);
@@ -337,7 +340,13 @@ impl Process {
         };
         let signer = ground.signing_keys.get(&id).and_then(pkcs8).and_then(|bytes| Signer::new(&id, &bytes).ok());
         match signer {
-            Some(signer) => self.feed(ground, Input::SigningKey(Arc::new(signer))),
+            Some(signer) => {
+                let key = SealingKey::derive(&id, id.as_bytes()).ok();
+                let sealer = key.and_then(|key| Sealer::new(vec![key], &id));
+                if let Some(sealer) = sealer {
+                    self.feed(ground, Input::Keys { signer: Arc::new(signer), sealer: Arc::new(sealer) });
+                }
+            }
             None => ground.wrong("a signing key cannot be made".to_owned()),
         }
     }

@@ -11,6 +11,7 @@ use crate::base::time::Instant;
 use crate::consensus::raft::RaftReplica;
 use crate::consensus::{Input, Notice, Output, Persist, Proposal, Recovered, Replica, Resolution, SnapshotMeta};
 use crate::state::State;
+use crate::state::watch::Touched;
 
 use super::disk::snapshot_bytes;
 use super::fault::Fault;
@@ -271,10 +272,10 @@ fn harm(ground: &mut Ground, notices: &mut Vec<Notice>) {
         match &mut notice {
             Notice::Applied { touched, events, .. } => {
                 if ground.fault(Fault::DropWakeUp, 20) {
-                    touched.clear();
+                    *touched = Touched::default();
                 }
                 if ground.fault(Fault::LoseTouchedKey, 50) {
-                    touched.truncate(1);
+                    touched.keys.truncate(1);
                 }
                 if !events.is_empty() && ground.fault(Fault::DropEvent, 10) {
                     events.clear();

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use crate::state::acl::{Policy, Token};
 use crate::state::node::Node;
+use crate::state::var::Var;
 
 /// The topic of everything that happens to nodes.
 pub const TOPIC_NODE: &str = "Node";
@@ -16,6 +18,23 @@ pub const NODE_ELIGIBILITY: &str = "NodeEligibility";
 pub const NODE_DRAIN: &str = "NodeDrain";
 /// A node's status changed, or its agent told of something.
 pub const NODE_STREAM_EVENT: &str = "NodeStreamEvent";
+
+/// The topic of everything that happens to variables and their locks.
+pub const TOPIC_VARIABLE: &str = "Variable";
+/// A variable was written, removed, locked or unlocked.
+pub const VARIABLE_UPDATED: &str = "VariableUpdated";
+/// The topic of tokens.
+pub const TOPIC_ACL_TOKEN: &str = "ACLToken";
+/// A token was written.
+pub const ACL_TOKEN_UPSERTED: &str = "ACLTokenUpserted";
+/// A token was removed.
+pub const ACL_TOKEN_DELETED: &str = "ACLTokenDeleted";
+/// The topic of policies.
+pub const TOPIC_ACL_POLICY: &str = "ACLPolicy";
+/// A policy was written.
+pub const ACL_POLICY_UPSERTED: &str = "ACLPolicyUpserted";
+/// A policy was removed.
+pub const ACL_POLICY_DELETED: &str = "ACLPolicyDeleted";
 
 /// One event of one entry.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,6 +59,12 @@ pub struct Event {
 pub enum Payload {
     /// A node as it was then.
     Node(Arc<Node>),
+    /// A variable as it was then (before it, when it was removed), and whether it was removed. Never its items.
+    Variable(Arc<Var>, bool),
+    /// A token, shown without its secret.
+    Token(Arc<Token>),
+    /// A policy.
+    Policy(Arc<Policy>),
 }
 
 impl Payload {
@@ -52,6 +77,7 @@ impl Payload {
                 json.push_str("{\"Node\":");
                 node.write_json(&mut json);
             }
+            Payload::Variable(..) | Payload::Token(_) | Payload::Policy(_) => todo!(),
         }
         json.push('}');
         json
@@ -61,6 +87,10 @@ impl Payload {
     pub fn held_bytes(&self) -> usize {
         match self {
             Payload::Node(node) => 1024 + node.rest.len(),
+            // The variable's items are freed with the last that shares them.
+            Payload::Variable(var, _) => 512 + var.sealed.as_ref().map_or(0, |sealed| sealed.bytes.0.len()),
+            Payload::Token(_) => 1024,
+            Payload::Policy(policy) => 1024 + 2 * policy.body.rules.len(),
         }
     }
 }

@@ -68,6 +68,6 @@ impl SigningKeys {
         };
         self.keys = self.keys.iter().cloned().chain([Arc::new(key)]).collect();
         self.index = index;
-        Applied { touched: vec![WatchKey::signing_keys()], ..Applied::default() }
+        Applied { touched: vec![WatchKey::signing_keys()].into(), ..Applied::default() }
     }
 }

@@ -3,15 +3,20 @@
 //! Knows no clock: all time comes from the entries. The same entries give the same state, and the same bytes in a
 //! snapshot, on every server.
 
+pub mod acl;
 pub mod crc32c;
 pub mod events;
 pub mod keyring;
+mod namespaces;
 pub mod node;
 mod nodes;
+mod operator;
 mod registration;
 mod secret;
 pub mod snapshot;
 pub mod table;
+pub mod var;
+mod vars;
 pub mod watch;
 
 use std::sync::Arc;
@@ -21,11 +26,16 @@ use ring::digest;
 use crate::base::id::{Index, Term};
 use crate::wire::entry::{Command, Entry};
 
+use self::acl::tokens::AclTables;
 use self::events::Event;
 use self::keyring::{SigningKey, SigningKeys};
+use self::namespaces::Namespaces;
 use self::node::Node;
 use self::nodes::{At, DrainUpdate, Nodes, StatusUpdate};
-use self::watch::WatchKey;
+use self::operator::Operator;
+use self::var::VarOutcome;
+use self::vars::Vars;
+use self::watch::Touched;
 
 /// The root of the state. A clone is a snapshot, at no cost.
 #[derive(Clone, Default)]
@@ -34,6 +44,10 @@ pub struct State {
     time_unix_nanos: i64,
     nodes: Nodes,
     signing_keys: SigningKeys,
+    vars: Vars,
+    acl: AclTables,
+    namespaces: Namespaces,
+    operator: Operator,
 }
 
 /// What an entry did.
@@ -42,7 +56,7 @@ pub struct Applied {
     /// For whoever proposed it.
     pub result: ApplyResult,
     /// What changed, for parked queries.
-    pub touched: Vec<WatchKey>,
+    pub touched: Touched,
     /// What happened, for event streams. All of one entry carry its index.
     pub events: Vec<Event>,
 }
@@ -57,6 +71,10 @@ pub enum ApplyResult {
     DrainStarted,
     /// Refused, with the text that the caller sees (`node not found`).
     Refused(String),
+    /// One for each write of a [`Command::VarApply`].
+    Vars(Vec<VarOutcome>),
+    /// A check-and-set of a configuration found another one.
+    NoMatch,
 }
 
 impl std::fmt::Debug for State {
@@ -87,6 +105,29 @@ impl State {
             Command::SigningKeyAdd { key_id, public_key, create_time } => {
                 self.signing_keys.add(at.index, key_id, public_key, *create_time)
             }
+            command @ (Command::VarApply(_)
+            | Command::LockRenew(_)
+            | Command::LocksExpire { .. }
+            | Command::LocksGrace { .. }
+            | Command::LockBreak { .. }
+            | Command::VarReseal { .. }) => self.apply_to_vars(at, command),
+            command @ (Command::AclBootstrap { .. }
+            | Command::AclUpsertTokens { .. }
+            | Command::AclDeleteTokens { .. }
+            | Command::AclExpireTokens { .. }
+            | Command::AclUpsertPolicies { .. }
+            | Command::AclDeletePolicies { .. }
+            | Command::AclUpsertRoles { .. }
+            | Command::AclDeleteRoles { .. }) => self.apply_to_acl(at, command),
+            command @ (Command::NamespaceUpsert { .. } | Command::NamespaceDelete { .. }) => {
+                self.apply_to_namespaces(at, command)
+            }
+            command @ (Command::RootKeyDelete { .. }
+            | Command::AutopilotSet { .. }
+            | Command::SchedulerSet { .. }
+            | Command::RestoreBegin(_)
+            | Command::RestoreChunk(_)
+            | Command::RestoreEnd(_)) => self.apply_to_operator(at, command),
             command => self.apply_to_nodes(at, command),
         }
     }
@@ -123,7 +164,7 @@ impl State {
                 nodes.update_eligibility(at, node_id, eligibility)
             }
             Command::NodeEmitEvents { events } => nodes.emit_events(at, events),
-            Command::Noop | Command::SigningKeyAdd { .. } => Applied::default(),
+            _ => Applied::default(),
         }
     }
 

@@ -154,11 +154,11 @@ impl Nodes {
         if ids.iter().any(|id| self.table.row(id).is_none()) {
             return refused(NOT_FOUND);
         }
-        let mut applied = Applied { touched: vec![WatchKey::nodes()], ..Applied::default() };
+        let mut applied = Applied { touched: vec![WatchKey::nodes()].into(), ..Applied::default() };
         for id in ids {
             if let Some(node) = self.table.remove(at.index, id) {
                 self.secrets.remove(&node.secret_id, id);
-                applied.touched.push(WatchKey::node(id));
+                applied.touched.keys.push(WatchKey::node(id));
                 applied.events.push(Event::of_node(events::NODE_DEREGISTRATION, &node));
             }
         }
@@ -251,7 +251,7 @@ impl Nodes {
             }
             changed.push(Arc::new(node));
         }
-        let mut applied = Applied { touched: vec![WatchKey::nodes()], ..Applied::default() };
+        let mut applied = Applied { touched: vec![WatchKey::nodes()].into(), ..Applied::default() };
         for node in changed {
             applied.events.push(Event::of_node(events::NODE_STREAM_EVENT, &node));
             self.table.put(at.index, Arc::clone(&node.id), node);
@@ -269,7 +269,7 @@ impl Nodes {
         let node = Arc::new(node);
         let applied = Applied {
             result: ApplyResult::Done,
-            touched: vec![WatchKey::nodes(), WatchKey::node(&node.id)],
+            touched: vec![WatchKey::nodes(), WatchKey::node(&node.id)].into(),
             events: vec![Event::of_node(kind, &node)],
         };
         self.table.put(at.index, Arc::clone(&node.id), node);

@@ -4,8 +4,17 @@
 
 use std::collections::BTreeMap;
 
+use crate::wire::body::acl::{AclPolicy, AclRole, AclToken};
+use crate::wire::body::namespace::Namespace;
 use crate::wire::body::node::{DrainStrategy, NodeEvent};
+use crate::wire::body::operator::{AutopilotConfig, SchedulerConfiguration};
 use crate::wire::msgpack::{DecodeError, Decoder, Encoder, Msg, Raw, Result};
+
+pub mod restore;
+pub mod var;
+
+use self::restore::{RestoreBegin, RestoreChunk, RestoreEnd};
+use self::var::{LockName, Resealed, VarApply};
 
 /// Version of the encoding, the first value of each entry.
 pub const ENTRY_VERSION: u64 = 1;
@@ -102,6 +111,110 @@ pub enum Command {
         /// Nanoseconds since the Unix epoch.
         create_time: i64,
     },
+    /// Writes variables and their locks, all or none (Variables.Apply).
+    VarApply(VarApply),
+    /// Renews a lock: its deadline is the entry's time and its TTL (Variables.RenewLock). No index changes.
+    LockRenew(LockName),
+    /// The leader's own: ends locks whose time is over; one that was renewed or given back meanwhile is left alone.
+    LocksExpire {
+        /// Which.
+        locks: Vec<LockName>,
+    },
+    /// A new leader's own: no lock ends before the entry's time and this grace; once for each lock until it is
+    /// renewed (R8.3).
+    LocksGrace {
+        /// Nanoseconds.
+        grace: i64,
+    },
+    /// Ends a lock whoever holds it, without its delay (R8.10).
+    LockBreak {
+        /// The variable's namespace.
+        namespace: String,
+        /// Its path.
+        path: String,
+    },
+    /// Puts items under another key.
+    VarReseal {
+        /// Which.
+        items: Vec<Resealed>,
+    },
+    /// Makes the first management token (ACL.Bootstrap).
+    AclBootstrap {
+        /// The token, whole.
+        token: AclToken,
+        /// 0: only if none was ever made; otherwise only if the last one was made at this index.
+        reset_index: u64,
+    },
+    /// Adds or replaces tokens (ACL.UpsertTokens). A known accessor keeps its secret, CreateTime and CreateIndex.
+    AclUpsertTokens {
+        /// Whole, secrets included; indexes are the entry's.
+        tokens: Vec<AclToken>,
+    },
+    /// Removes tokens; unknown ones are passed over (the handler has refused them).
+    AclDeleteTokens {
+        /// Which.
+        accessor_ids: Vec<String>,
+    },
+    /// The leader's own: removes those of these tokens whose ExpirationTime is over at the entry's time.
+    AclExpireTokens {
+        /// Which.
+        accessor_ids: Vec<String>,
+    },
+    /// Adds or replaces policies (ACL.UpsertPolicies).
+    AclUpsertPolicies {
+        /// Whole; indexes are the entry's.
+        policies: Vec<AclPolicy>,
+    },
+    /// Removes policies; unknown ones are passed over.
+    AclDeletePolicies {
+        /// Which.
+        names: Vec<String>,
+    },
+    /// Adds or replaces roles (ACL.UpsertRoles).
+    AclUpsertRoles {
+        /// Whole; indexes are the entry's.
+        roles: Vec<AclRole>,
+    },
+    /// Removes roles; unknown ones are passed over.
+    AclDeleteRoles {
+        /// Which.
+        ids: Vec<String>,
+    },
+    /// Adds or replaces namespaces (Namespace.UpsertNamespaces).
+    NamespaceUpsert {
+        /// Whole; indexes are the entry's.
+        namespaces: Vec<Namespace>,
+    },
+    /// Removes namespaces, all or none (Namespace.DeleteNamespaces).
+    NamespaceDelete {
+        /// Which.
+        names: Vec<String>,
+    },
+    /// Forgets a key of the key ring (Keyring.Delete). Refused for the newest, and while a variable is under it.
+    RootKeyDelete {
+        /// Which.
+        key_id: String,
+    },
+    /// Sets how servers are looked after (Operator.AutopilotSetConfiguration).
+    AutopilotSet {
+        /// The whole configuration.
+        config: AutopilotConfig,
+        /// Only if `config.modify_index` is that of the stored one.
+        cas: bool,
+    },
+    /// Sets the scheduler's configuration, which is kept for those who ask (Operator.SchedulerSetConfiguration).
+    SchedulerSet {
+        /// The whole configuration.
+        config: SchedulerConfiguration,
+        /// Only if `config.modify_index` is that of the stored one.
+        cas: bool,
+    },
+    /// A snapshot comes back.
+    RestoreBegin(RestoreBegin),
+    /// More of it.
+    RestoreChunk(RestoreChunk),
+    /// All of it is there.
+    RestoreEnd(RestoreEnd),
 }
 
 /// The small numbers that commands have on disk. Never given out twice.
@@ -115,6 +228,28 @@ mod tag {
     pub(super) const NODE_UPDATE_ELIGIBILITY: u64 = 6;
     pub(super) const NODE_EMIT_EVENTS: u64 = 7;
     pub(super) const SIGNING_KEY_ADD: u64 = 8;
+    pub(super) const VAR_APPLY: u64 = 9;
+    pub(super) const LOCK_RENEW: u64 = 10;
+    pub(super) const LOCKS_EXPIRE: u64 = 11;
+    pub(super) const LOCKS_GRACE: u64 = 12;
+    pub(super) const LOCK_BREAK: u64 = 13;
+    pub(super) const VAR_RESEAL: u64 = 14;
+    pub(super) const ACL_BOOTSTRAP: u64 = 15;
+    pub(super) const ACL_UPSERT_TOKENS: u64 = 16;
+    pub(super) const ACL_DELETE_TOKENS: u64 = 17;
+    pub(super) const ACL_EXPIRE_TOKENS: u64 = 18;
+    pub(super) const ACL_UPSERT_POLICIES: u64 = 19;
+    pub(super) const ACL_DELETE_POLICIES: u64 = 20;
+    pub(super) const ACL_UPSERT_ROLES: u64 = 21;
+    pub(super) const ACL_DELETE_ROLES: u64 = 22;
+    pub(super) const NAMESPACE_UPSERT: u64 = 23;
+    pub(super) const NAMESPACE_DELETE: u64 = 24;
+    pub(super) const ROOT_KEY_DELETE: u64 = 25;
+    pub(super) const AUTOPILOT_SET: u64 = 26;
+    pub(super) const SCHEDULER_SET: u64 = 27;
+    pub(super) const RESTORE_BEGIN: u64 = 28;
+    pub(super) const RESTORE_CHUNK: u64 = 29;
+    pub(super) const RESTORE_END: u64 = 30;
 }
 
 /// Values of the array in front of the command's own: version, time, session, tag.
@@ -215,6 +350,28 @@ impl Command {
             Command::NodeUpdateEligibility { .. } => (tag::NODE_UPDATE_ELIGIBILITY, 2),
             Command::NodeEmitEvents { .. } => (tag::NODE_EMIT_EVENTS, 1),
             Command::SigningKeyAdd { .. } => (tag::SIGNING_KEY_ADD, 3),
+            Command::VarApply(_) => (tag::VAR_APPLY, 1),
+            Command::LockRenew(_) => (tag::LOCK_RENEW, 1),
+            Command::LocksExpire { .. } => (tag::LOCKS_EXPIRE, 1),
+            Command::LocksGrace { .. } => (tag::LOCKS_GRACE, 1),
+            Command::LockBreak { .. } => (tag::LOCK_BREAK, 2),
+            Command::VarReseal { .. } => (tag::VAR_RESEAL, 1),
+            Command::AclBootstrap { .. } => (tag::ACL_BOOTSTRAP, 2),
+            Command::AclUpsertTokens { .. } => (tag::ACL_UPSERT_TOKENS, 1),
+            Command::AclDeleteTokens { .. } => (tag::ACL_DELETE_TOKENS, 1),
+            Command::AclExpireTokens { .. } => (tag::ACL_EXPIRE_TOKENS, 1),
+            Command::AclUpsertPolicies { .. } => (tag::ACL_UPSERT_POLICIES, 1),
+            Command::AclDeletePolicies { .. } => (tag::ACL_DELETE_POLICIES, 1),
+            Command::AclUpsertRoles { .. } => (tag::ACL_UPSERT_ROLES, 1),
+            Command::AclDeleteRoles { .. } => (tag::ACL_DELETE_ROLES, 1),
+            Command::NamespaceUpsert { .. } => (tag::NAMESPACE_UPSERT, 1),
+            Command::NamespaceDelete { .. } => (tag::NAMESPACE_DELETE, 1),
+            Command::RootKeyDelete { .. } => (tag::ROOT_KEY_DELETE, 1),
+            Command::AutopilotSet { .. } => (tag::AUTOPILOT_SET, 2),
+            Command::SchedulerSet { .. } => (tag::SCHEDULER_SET, 2),
+            Command::RestoreBegin(_) => (tag::RESTORE_BEGIN, 1),
+            Command::RestoreChunk(_) => (tag::RESTORE_CHUNK, 1),
+            Command::RestoreEnd(_) => (tag::RESTORE_END, 1),
         }
     }
 
@@ -257,6 +414,40 @@ impl Command {
                 e.bytes(public_key);
                 e.i64(*create_time);
             }
+            Command::VarApply(body) => body.encode(e),
+            Command::LockRenew(body) => body.encode(e),
+            Command::LocksExpire { locks } => locks.encode(e),
+            Command::LocksGrace { grace } => grace.encode(e),
+            Command::LockBreak { namespace, path } => {
+                namespace.encode(e);
+                path.encode(e);
+            }
+            Command::VarReseal { items } => items.encode(e),
+            Command::AclBootstrap { token, reset_index } => {
+                token.encode(e);
+                reset_index.encode(e);
+            }
+            Command::AclUpsertTokens { tokens } => tokens.encode(e),
+            Command::AclDeleteTokens { accessor_ids } => accessor_ids.encode(e),
+            Command::AclExpireTokens { accessor_ids } => accessor_ids.encode(e),
+            Command::AclUpsertPolicies { policies } => policies.encode(e),
+            Command::AclDeletePolicies { names } => names.encode(e),
+            Command::AclUpsertRoles { roles } => roles.encode(e),
+            Command::AclDeleteRoles { ids } => ids.encode(e),
+            Command::NamespaceUpsert { namespaces } => namespaces.encode(e),
+            Command::NamespaceDelete { names } => names.encode(e),
+            Command::RootKeyDelete { key_id } => key_id.encode(e),
+            Command::AutopilotSet { config, cas } => {
+                config.encode(e);
+                cas.encode(e);
+            }
+            Command::SchedulerSet { config, cas } => {
+                config.encode(e);
+                cas.encode(e);
+            }
+            Command::RestoreBegin(body) => body.encode(e),
+            Command::RestoreChunk(body) => body.encode(e),
+            Command::RestoreEnd(body) => body.encode(e),
         }
     }
 
@@ -299,6 +490,28 @@ impl Command {
             tag::NODE_UPDATE_ELIGIBILITY => Command::NodeUpdateEligibility { node_id: text(), eligibility: text() },
             tag::NODE_EMIT_EVENTS => Command::NodeEmitEvents { events: BTreeMap::new() },
             tag::SIGNING_KEY_ADD => Command::SigningKeyAdd { key_id: text(), public_key: Vec::new(), create_time: 0 },
+            tag::VAR_APPLY => Command::VarApply(VarApply::default()),
+            tag::LOCK_RENEW => Command::LockRenew(LockName::default()),
+            tag::LOCKS_EXPIRE => Command::LocksExpire { locks: Default::default() },
+            tag::LOCKS_GRACE => Command::LocksGrace { grace: Default::default() },
+            tag::LOCK_BREAK => Command::LockBreak { namespace: Default::default(), path: Default::default() },
+            tag::VAR_RESEAL => Command::VarReseal { items: Default::default() },
+            tag::ACL_BOOTSTRAP => Command::AclBootstrap { token: Default::default(), reset_index: Default::default() },
+            tag::ACL_UPSERT_TOKENS => Command::AclUpsertTokens { tokens: Default::default() },
+            tag::ACL_DELETE_TOKENS => Command::AclDeleteTokens { accessor_ids: Default::default() },
+            tag::ACL_EXPIRE_TOKENS => Command::AclExpireTokens { accessor_ids: Default::default() },
+            tag::ACL_UPSERT_POLICIES => Command::AclUpsertPolicies { policies: Default::default() },
+            tag::ACL_DELETE_POLICIES => Command::AclDeletePolicies { names: Default::default() },
+            tag::ACL_UPSERT_ROLES => Command::AclUpsertRoles { roles: Default::default() },
+            tag::ACL_DELETE_ROLES => Command::AclDeleteRoles { ids: Default::default() },
+            tag::NAMESPACE_UPSERT => Command::NamespaceUpsert { namespaces: Default::default() },
+            tag::NAMESPACE_DELETE => Command::NamespaceDelete { names: Default::default() },
+            tag::ROOT_KEY_DELETE => Command::RootKeyDelete { key_id: Default::default() },
+            tag::AUTOPILOT_SET => Command::AutopilotSet { config: Default::default(), cas: Default::default() },
+            tag::SCHEDULER_SET => Command::SchedulerSet { config: Default::default(), cas: Default::default() },
+            tag::RESTORE_BEGIN => Command::RestoreBegin(RestoreBegin::default()),
+            tag::RESTORE_CHUNK => Command::RestoreChunk(RestoreChunk::default()),
+            tag::RESTORE_END => Command::RestoreEnd(RestoreEnd::default()),
             _ => return None,
         })
     }
@@ -342,6 +555,40 @@ impl Command {
                 *public_key = d.bytes()?.to_vec();
                 *create_time = d.i64()?;
             }
+            Command::VarApply(body) => *body = Msg::decode(d)?,
+            Command::LockRenew(body) => *body = Msg::decode(d)?,
+            Command::LocksExpire { locks } => *locks = Msg::decode(d)?,
+            Command::LocksGrace { grace } => *grace = Msg::decode(d)?,
+            Command::LockBreak { namespace, path } => {
+                *namespace = Msg::decode(d)?;
+                *path = Msg::decode(d)?;
+            }
+            Command::VarReseal { items } => *items = Msg::decode(d)?,
+            Command::AclBootstrap { token, reset_index } => {
+                *token = Msg::decode(d)?;
+                *reset_index = Msg::decode(d)?;
+            }
+            Command::AclUpsertTokens { tokens } => *tokens = Msg::decode(d)?,
+            Command::AclDeleteTokens { accessor_ids } => *accessor_ids = Msg::decode(d)?,
+            Command::AclExpireTokens { accessor_ids } => *accessor_ids = Msg::decode(d)?,
+            Command::AclUpsertPolicies { policies } => *policies = Msg::decode(d)?,
+            Command::AclDeletePolicies { names } => *names = Msg::decode(d)?,
+            Command::AclUpsertRoles { roles } => *roles = Msg::decode(d)?,
+            Command::AclDeleteRoles { ids } => *ids = Msg::decode(d)?,
+            Command::NamespaceUpsert { namespaces } => *namespaces = Msg::decode(d)?,
+            Command::NamespaceDelete { names } => *names = Msg::decode(d)?,
+            Command::RootKeyDelete { key_id } => *key_id = Msg::decode(d)?,
+            Command::AutopilotSet { config, cas } => {
+                *config = Msg::decode(d)?;
+                *cas = Msg::decode(d)?;
+            }
+            Command::SchedulerSet { config, cas } => {
+                *config = Msg::decode(d)?;
+                *cas = Msg::decode(d)?;
+            }
+            Command::RestoreBegin(body) => *body = Msg::decode(d)?,
+            Command::RestoreChunk(body) => *body = Msg::decode(d)?,
+            Command::RestoreEnd(body) => *body = Msg::decode(d)?,
         }
         Ok(self)
     }

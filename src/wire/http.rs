@@ -287,6 +287,41 @@ pub const fn reason(status: u16) -> &'static str {
     }
 }
 
+/// A request, whole.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HttpRequest {
+    /// `GET` and its like.
+    pub method: String,
+    /// The path as it came, still percent-encoded, without the query.
+    pub path: String,
+    /// What follows `?`; empty when nothing does.
+    pub query: String,
+    /// Names in lower case.
+    pub headers: Vec<(String, String)>,
+    /// The body, chunks joined; empty for an upload.
+    pub body: Vec<u8>,
+    /// The body is not here: it comes in pieces, since it may be larger than what a request may hold.
+    pub upload: bool,
+}
+
+impl HttpRequest {
+    /// The first value of a header, by its name in lower case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(held, _)| held == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// An answer, whole.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HttpReply {
+    /// The status.
+    pub status: u16,
+    /// Beside Content-Length, Connection and Vary, which are added; a Date is the owner's, who has a clock.
+    pub headers: Vec<(&'static str, String)>,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {

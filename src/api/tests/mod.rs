@@ -29,6 +29,8 @@ pub(super) const NOW: i64 = 1_795_261_300_000_000_000;
 /// What a call came to.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Came {
+    /// What a server would go on with.
+    Other(Outcome),
     Body(Vec<u8>),
     Error(String),
     BadArguments(String),
@@ -79,6 +81,11 @@ impl World {
             rpc_addr: "127.0.0.1:24647".to_owned(),
             bootstrap_expect: 1,
             verify_tls_names: false,
+            acl_enabled: false,
+            variables_max_bytes: 65_536,
+            locks_min_ttl: Duration::from_secs(10),
+            entropy: secrets::Entropy([7; 32]),
+            config_json: "{}".into(),
         };
         World {
             state: State::new(),
@@ -94,6 +101,10 @@ impl World {
                 heartbeat_ttl: Duration::from_millis(14_500),
                 seed: 7,
                 signer: None,
+                sealer: None,
+                acl_bootstrap_reset: None,
+                lock_waiters: 0,
+                stats_json: None,
                 node_conn_established: None,
                 connections: None,
             },
@@ -158,7 +169,7 @@ impl World {
             }
             Outcome::Park(park) => Came::Park(park),
             Outcome::ToNode(call) => Came::ToNode(call),
-            Outcome::Propose { .. } => panic!("a second proposal"),
+            other @ (Outcome::Propose { .. } | Outcome::Queue(_) | Outcome::MakeKey { .. }) => Came::Other(other),
         }
     }
 

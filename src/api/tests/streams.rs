@@ -110,8 +110,12 @@ fn subscriptions_are_read() {
         StreamOutcome::Events(filter) => filter,
         other => panic!("{other:?}"),
     };
-    let everything =
-        EventFilter { topics: vec![("*".to_owned(), vec!["*".to_owned()])], namespace: "default".to_owned(), index: 0 };
+    let everything = EventFilter {
+        topics: vec![("*".to_owned(), vec!["*".to_owned()])],
+        namespace: "default".to_owned(),
+        index: 0,
+        auth_token: String::new(),
+    };
     assert_eq!(filter(&[]), everything);
     assert_eq!(filter(&[("Region", text("global")), ("Topics", topics(&[]))]), everything);
     let asked = filter(&[
@@ -152,7 +156,7 @@ fn filters_choose_events() {
             .iter()
             .map(|(topic, keys)| ((*topic).to_owned(), keys.iter().map(|key| (*key).to_owned()).collect()))
             .collect();
-        let filter = EventFilter { topics, namespace: namespace.to_owned(), index: 0 };
+        let filter = EventFilter { topics, namespace: namespace.to_owned(), index: 0, auth_token: String::new() };
         assert_eq!(filter.matches(&event), wanted, "{filter:?}");
     }
 }

@@ -1,9 +1,9 @@
 //! HTTP: what is served, what is refused with which status, and when a connection ends.
 
 use super::*;
-use crate::conn::HttpReply;
-use crate::conn::HttpRequest;
 use crate::conn::Protocol;
+use crate::wire::http::HttpReply;
+use crate::wire::http::HttpRequest;
 
 fn http() -> Rig {
     Rig::http(limits(), &Security::default())

@@ -46,6 +46,7 @@ pub(super) fn limits() -> Limits {
         http_head_timeout: Duration::from_secs(10),
         http_body_timeout: Duration::from_secs(20),
         http_idle_timeout: Duration::from_secs(60),
+        http_uploads: &[("PUT", "/upload")],
     }
 }
 

@@ -3,11 +3,11 @@
 
 use super::*;
 use crate::conn::Answer;
-use crate::conn::HttpReply;
 use crate::conn::Protocol;
 use crate::conn::single::STREAM;
 use crate::conn::streaming::MAX_HEADER_BYTES;
 use crate::wire::first_byte::FirstByte;
+use crate::wire::http::HttpReply;
 use crate::wire::yamux::RST;
 use proptest::prelude::*;
 use std::collections::BTreeMap;

@@ -311,7 +311,7 @@ fn http_begins_with_the_handshake() {
     say(&mut client, b"GET /v1/nodes HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
     assert_eq!(carry(&mut rig, &mut client, &[], 3), None);
     assert!(matches!(rig.events[..], [Event::Secured(Some(_)), Event::Protocol(Protocol::Http), Event::Http(_)]));
-    rig.conn.http_reply(rig.now, crate::conn::HttpReply { status: 200, ..Default::default() });
+    rig.conn.http_reply(rig.now, crate::wire::http::HttpReply { status: 200, ..Default::default() });
     rig.settle();
     carry(&mut rig, &mut client, &[], 1000);
     assert!(rig.is_closed());

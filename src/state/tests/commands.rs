@@ -14,7 +14,7 @@ fn a_new_node_gets_the_defaults() {
     let mut world = World::default();
     let applied = world.apply(sent("a").command());
     assert_eq!(applied.result, ApplyResult::Done);
-    assert_eq!(applied.touched, [WatchKey::nodes(), WatchKey::node("a")]);
+    assert_eq!(applied.touched.keys, [WatchKey::nodes(), WatchKey::node("a")]);
     assert_eq!(kinds(&applied), ["NodeRegistration"]);
     let node = world.node("a");
     assert_eq!((node.create_index, node.modify_index), (1, 1));
@@ -170,7 +170,7 @@ fn a_heartbeat_that_changes_the_status_is_written() {
     let mut world = World::of([sent("a").command()]);
     let applied = world.apply(heartbeat("a", "ready"));
     assert_eq!(kinds(&applied), ["NodeStreamEvent"]);
-    assert_eq!(applied.touched, [WatchKey::nodes(), WatchKey::node("a")]);
+    assert_eq!(applied.touched.keys, [WatchKey::nodes(), WatchKey::node("a")]);
     let node = world.node("a");
     assert_eq!((node.status, node.modify_index, node.create_index), (NodeStatus::Ready, 2, 1));
     assert_eq!((messages(node), node.status_updated_at), (vec!["Node registered"], seconds_at(2)));
@@ -225,7 +225,7 @@ fn nodes_go_all_or_none() {
     assert_eq!(world.refuse(deregister(&[])), "missing node IDs for client deregistration");
     let applied = world.apply(deregister(&["c", "a", "c"]));
     assert_eq!(kinds(&applied), ["NodeDeregistration", "NodeDeregistration"]);
-    assert_eq!(applied.touched, [WatchKey::nodes(), WatchKey::node("a"), WatchKey::node("c")]);
+    assert_eq!(applied.touched.keys, [WatchKey::nodes(), WatchKey::node("a"), WatchKey::node("c")]);
     assert_eq!(world.state.nodes_index(), Index(6));
     assert_eq!(nodes(&world.state).iter().map(|node| &*node.id).collect::<Vec<_>>(), ["b"]);
     assert!(world.state.node_by_secret("secret-a").is_none());
@@ -265,7 +265,7 @@ fn emitted_events_leave_the_node_unchanged() {
     let mut world = World::of([sent("a").command()]);
     let applied = world.apply(emit("a", &["one", "two"]));
     assert_eq!(kinds(&applied), ["NodeStreamEvent"]);
-    assert_eq!(applied.touched, [WatchKey::nodes()], "whoever waits for the node is not answered");
+    assert_eq!(applied.touched.keys, [WatchKey::nodes()], "whoever waits for the node is not answered");
     let node = world.node("a");
     assert_eq!((node.modify_index, world.state.nodes_index()), (1, Index(2)));
     assert_eq!((node.events[1].create_index, node.events[2].create_index), (2, 2));
@@ -304,7 +304,7 @@ fn signing_keys_are_added_once() {
     let mut world = World::default();
     assert_eq!((world.state.signing_keys().len(), world.state.signing_keys_index()), (0, Index(0)));
     let applied = world.apply(signing_key("k"));
-    assert_eq!((applied.touched, applied.events), (vec![WatchKey::signing_keys()], vec![]));
+    assert_eq!((applied.touched.keys, applied.events), (vec![WatchKey::signing_keys()], vec![]));
     assert_eq!(world.apply(signing_key("k")), Applied::default());
     world.apply(signing_key("j2"));
     let ids: Vec<_> = world.state.signing_keys().iter().map(|key| (&*key.key_id, key.create_index)).collect();

@@ -23,7 +23,7 @@ fn a_drain_begins_and_completes() {
     let applied = world.apply(drain("a", strategy(60_000_000_000), false));
     assert_eq!(applied.result, ApplyResult::DrainStarted);
     assert_eq!(kinds(&applied), ["NodeDrain"]);
-    assert_eq!(applied.touched, [WatchKey::nodes(), WatchKey::node("a")]);
+    assert_eq!(applied.touched.keys, [WatchKey::nodes(), WatchKey::node("a")]);
     let node = world.node("a");
     let set = node.drain.clone().unwrap();
     assert_eq!((set.deadline, set.ignore_system_jobs), (60_000_000_000, true));

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::*;
+use crate::state::watch::WatchKey;
 use crate::wire::body::node::{DrainStrategy, NodeEvent};
 use crate::wire::msgpack::{Encoder, Msg, Raw};
 
@@ -158,7 +159,7 @@ impl World {
     fn refuse(&mut self, command: Command) -> String {
         let before = self.state.clone();
         let applied = self.apply(command);
-        assert_eq!((applied.touched, applied.events), (vec![], vec![]));
+        assert_eq!((applied.touched.keys, applied.events), (vec![], vec![]));
         assert_eq!(nodes(&before), nodes(&self.state));
         assert_eq!(before.nodes_index(), self.state.nodes_index());
         match applied.result {

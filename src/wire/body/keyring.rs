@@ -2,7 +2,7 @@
 //!
 //! Source: endpoint notes, section 11.
 
-use crate::wire::body::query::QueryMeta;
+use crate::wire::body::query::{QueryMeta, WriteMeta, WriteRequest};
 use crate::wire::msgpack::Bytes;
 use crate::wire_structs;
 
@@ -27,5 +27,50 @@ wire_structs! {
         /// Nanoseconds after which a key is replaced.
         rotation_threshold: i64 = "RotationThreshold",
         ..meta: QueryMeta,
+    }
+    /// A key of the key ring, without the key.
+    pub struct RootKeyMeta {
+        /// A UUID.
+        key_id: String = "KeyID",
+        /// `aes256-gcm`.
+        algorithm: String = "Algorithm",
+        /// Nanoseconds since the Unix epoch.
+        create_time: i64 = "CreateTime",
+        /// When it was made.
+        create_index: u64 = "CreateIndex",
+        /// When it last changed.
+        modify_index: u64 = "ModifyIndex",
+        /// `active`, `inactive` or `rekeying`.
+        state: String = "State",
+        /// Always 0: keys are in use as soon as they are there.
+        publish_time: i64 = "PublishTime",
+    }
+    /// Reply of Keyring.List.
+    pub struct KeyringListResponse {
+        /// Newest first.
+        keys: Vec<RootKeyMeta> = "Keys",
+        ..meta: QueryMeta,
+    }
+    /// Arguments of Keyring.Rotate.
+    pub struct KeyringRotateRequest {
+        /// `aes256-gcm` or empty.
+        algorithm: String = "Algorithm",
+        /// Also put all variables under the new key.
+        full: bool = "Full",
+        /// Must be 0.
+        publish_time: i64 = "PublishTime",
+        ..write: WriteRequest,
+    }
+    /// Reply of Keyring.Rotate.
+    pub struct KeyringRotateResponse {
+        /// The new key.
+        key: Option<RootKeyMeta> = "Key",
+        ..meta: WriteMeta,
+    }
+    /// Arguments of Keyring.Delete.
+    pub struct KeyringDeleteRequest {
+        /// Which.
+        key_id: String = "KeyID",
+        ..write: WriteRequest,
     }
 }

@@ -144,7 +144,7 @@ fn replay(world: &mut World, vector: &str, exact: bool, differs: impl Fn(&str, &
             Came::BadArguments(text) => panic!("{}: {text}", exchange.method),
             // Without a connection to the node, the server answers with this text.
             Came::ToNode(call) => assert_eq!(call.no_path, expected),
-            Came::Park(_) => panic!("parked in its last run"),
+            Came::Park(_) | Came::Other(_) => panic!("parked in its last run"),
         }
     }
     assert!(answered > 0);

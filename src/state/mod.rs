@@ -13,6 +13,7 @@ mod nodes;
 mod operator;
 mod registration;
 mod secret;
+mod sections;
 pub mod snapshot;
 pub mod table;
 pub mod var;

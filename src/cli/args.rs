@@ -207,6 +207,77 @@ pub enum BenchCommand {
         #[command(flatten)]
         common: Common,
     },
+    /// Variables.Read of one variable after the other, by the leader
+    Read {
+        /// Which variables.
+        #[command(flatten)]
+        variables: Variables,
+        /// Over what it is spread.
+        #[command(flatten)]
+        shape: Shape,
+        /// How long it runs.
+        #[command(flatten)]
+        span: Span,
+        /// What all benches have.
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Variables.List of all of them
+    List {
+        /// Which variables.
+        #[command(flatten)]
+        variables: Variables,
+        /// Over what it is spread.
+        #[command(flatten)]
+        shape: Shape,
+        /// How long it runs.
+        #[command(flatten)]
+        span: Span,
+        /// What all benches have.
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Variables.Apply, one variable after the other: each is on disk before it is answered
+    Write {
+        /// Which variables.
+        #[command(flatten)]
+        variables: Variables,
+        /// Over what it is spread.
+        #[command(flatten)]
+        shape: Shape,
+        /// How long it runs.
+        #[command(flatten)]
+        span: Span,
+        /// What all benches have.
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Subscribers of events: memory of each, and what telling them of a write costs
+    Stream {
+        /// Over what it is spread.
+        #[command(flatten)]
+        shape: Shape,
+        /// Variables to write, one after another
+        #[arg(long, value_name = "N", default_value_t = 100, value_parser = at_least_one)]
+        writes: usize,
+        /// Let the server come to rest for this long before its memory is read
+        #[arg(long, value_name = "TIME", default_value = "2s", value_parser = time::parse_duration)]
+        settle: Duration,
+        /// What all benches have.
+        #[command(flatten)]
+        common: Common,
+    },
+}
+
+/// Variables to load a server with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Args)]
+pub struct Variables {
+    /// Variables that are made, read or written in turn
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = at_least_one)]
+    pub vars: usize,
+    /// Bytes of each one's value
+    #[arg(long, value_name = "BYTES", default_value_t = 100)]
+    pub size: usize,
 }
 
 /// Over what the calls are spread.
@@ -282,6 +353,10 @@ pub enum Query {
     Nodes,
     /// Node.GetClientAllocs, each query of a node of its own: no write wakes any
     Allocs,
+    /// Variables.Read of one variable: equal queries, a write wakes all
+    Var,
+    /// Variables.Read, each query of a variable of its own: a write wakes one
+    Vars,
 }
 
 /// Reads a count that may not be zero.

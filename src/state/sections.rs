@@ -5,7 +5,8 @@
 //! refuses the snapshot: it would lose what is in it.
 
 use crate::base::id::Index;
-use crate::state::State;
+use crate::state::acl::stored;
+use crate::state::{State, namespaces};
 use crate::wire::msgpack::{Decoder, Result as Decoded};
 
 /// One table in a snapshot.
@@ -23,7 +24,8 @@ pub(super) struct Section {
 }
 
 /// All of them, in the order in which they are written.
-pub(super) const SECTIONS: &[Section] = &[];
+pub(super) const SECTIONS: &[Section] =
+    &[stored::TOKENS, stored::POLICIES, stored::ROLES, stored::BOOTSTRAP, namespaces::SECTION];
 
 /// Tags of sections.
 #[allow(dead_code)]
@@ -44,4 +46,6 @@ pub(super) mod tag {
     pub(in crate::state) const OPERATOR: u64 = 7;
     /// A restore that is under way.
     pub(in crate::state) const RESTORE: u64 = 8;
+    /// When the first management token was made.
+    pub(in crate::state) const ACL_BOOTSTRAP: u64 = 9;
 }

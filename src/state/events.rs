@@ -77,7 +77,11 @@ impl Payload {
                 json.push_str("{\"Node\":");
                 node.write_json(&mut json);
             }
-            Payload::Variable(..) => todo!(),
+            Payload::Variable(var, deleted) => {
+                json.push_str("{\"Metadata\":");
+                var.write_json(&mut json);
+                json.push_str(if *deleted { ",\"Deleted\":true" } else { ",\"Deleted\":false" });
+            }
             Payload::Token(token) => {
                 json.push_str("{\"ACLToken\":");
                 token.write_json(&mut json);

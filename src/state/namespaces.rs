@@ -43,13 +43,8 @@ impl Default for Namespaces {
 
 impl Namespaces {
     /// Adds or replaces a namespace.
-    pub(super) fn put(&mut self, index: Index, namespace: Namespace) {
+    fn put(&mut self, index: Index, namespace: Namespace) {
         self.table.put(index, namespace.name.as_str().into(), Arc::new(namespace));
-    }
-
-    /// Puts back the table's index.
-    pub(super) fn restore_index(&mut self, index: Index) {
-        self.table.touch(index);
     }
 
     fn upsert(&mut self, at: At, asked: &[Namespace]) -> Applied {
@@ -68,13 +63,17 @@ impl Namespaces {
 pub(super) const SECTION: Section = Section {
     tag: tag::NAMESPACES,
     index: State::namespaces_index,
-    rows: |state| Box::new(state.namespaces_from("").map(|namespace| namespace.to_bytes())),
+    rows: |state| Box::new(state.namespaces.table.rows().map(|namespace| namespace.to_bytes())),
     restore_row: |state, d| {
+        let disorder = d.error("namespaces are out of order");
         let namespace = Namespace::decode(d)?;
+        if state.namespaces_from(&namespace.name).any(|later| later.name != DEFAULT) {
+            return Err(disorder);
+        }
         state.namespaces.put(Index(namespace.modify_index), namespace);
         Ok(())
     },
-    restore_index: |state, index| state.namespaces.restore_index(index),
+    restore_index: |state, index| state.namespaces.table.touch(index),
 };
 
 fn changed() -> Applied {

@@ -11,27 +11,27 @@ use crate::wire::msgpack::{Decoder, Msg, Result as Decoded};
 pub(in crate::state) const TOKENS: Section = Section {
     tag: tag::TOKENS,
     index: State::tokens_index,
-    rows: |state| Box::new(state.tokens_from("").map(|token| token.body.to_bytes())),
+    rows: |state| Box::new(state.acl.tokens.rows().map(|token| token.body.to_bytes())),
     restore_row: restore_token,
-    restore_index: |state, index| state.acl.restore_tokens_index(index),
+    restore_index: |state, index| state.acl.tokens.touch(index),
 };
 
 /// Policies, as they were written.
 pub(in crate::state) const POLICIES: Section = Section {
     tag: tag::POLICIES,
     index: State::policies_index,
-    rows: |state| Box::new(state.policies_from("").map(|policy| policy.body.to_bytes())),
+    rows: |state| Box::new(state.acl.policies.rows().map(|policy| policy.body.to_bytes())),
     restore_row: restore_policy,
-    restore_index: |state, index| state.acl.restore_policies_index(index),
+    restore_index: |state, index| state.acl.policies.touch(index),
 };
 
 /// Roles.
 pub(in crate::state) const ROLES: Section = Section {
     tag: tag::ROLES,
     index: State::roles_index,
-    rows: |state| Box::new(state.roles_from("").map(|role| role.to_bytes())),
+    rows: |state| Box::new(state.acl.roles.rows().map(|role| role.to_bytes())),
     restore_row: restore_role,
-    restore_index: |state, index| state.acl.restore_roles_index(index),
+    restore_index: |state, index| state.acl.roles.touch(index),
 };
 
 /// When the first management token was made: an index without rows.
@@ -40,7 +40,7 @@ pub(in crate::state) const BOOTSTRAP: Section = Section {
     index: State::acl_bootstrap_index,
     rows: |_| Box::new(std::iter::empty()),
     restore_row: |_, d| Err(d.error("a row where none belongs")),
-    restore_index: |state, index| state.acl.restore_bootstrap_index(index),
+    restore_index: |state, index| state.acl.bootstrap_index = index,
 };
 
 fn restore_token(state: &mut State, d: &mut Decoder<'_>) -> Decoded<()> {

@@ -23,20 +23,20 @@ use crate::wire::entry::Command;
 /// Tokens, policies, roles, and when the first token was made.
 #[derive(Clone, Debug, Default)]
 pub(in crate::state) struct AclTables {
-    tokens: Table<Token>,
+    pub(super) tokens: Table<Token>,
     secrets: SecretIndex,
     /// When each token with an end ends, and its accessor.
     ends: OrdSet<(i64, Arc<str>)>,
-    policies: Table<Policy>,
-    roles: Table<AclRole>,
+    pub(super) policies: Table<Policy>,
+    pub(super) roles: Table<AclRole>,
     /// Ids by name.
     role_names: OrdMap<Arc<str>, Arc<str>>,
-    bootstrap_index: Index,
+    pub(super) bootstrap_index: Index,
 }
 
 impl AclTables {
     /// Adds or replaces a token.
-    pub(in crate::state) fn put_token(&mut self, index: Index, token: Arc<Token>) {
+    pub(super) fn put_token(&mut self, index: Index, token: Arc<Token>) {
         let accessor: Arc<str> = token.body.accessor_id.as_str().into();
         self.forget_token(&accessor);
         self.secrets.add(&token.body.secret_id, &accessor);
@@ -61,12 +61,12 @@ impl AclTables {
     }
 
     /// Adds or replaces a policy.
-    pub(in crate::state) fn put_policy(&mut self, index: Index, policy: Arc<Policy>) {
+    pub(super) fn put_policy(&mut self, index: Index, policy: Arc<Policy>) {
         self.policies.put(index, policy.body.name.as_str().into(), policy);
     }
 
     /// Adds or replaces a role.
-    pub(in crate::state) fn put_role(&mut self, index: Index, role: AclRole) {
+    pub(super) fn put_role(&mut self, index: Index, role: AclRole) {
         let id: Arc<str> = role.id.as_str().into();
         self.forget_role(&id);
         self.role_names.insert(role.name.as_str().into(), Arc::clone(&id));
@@ -78,26 +78,6 @@ impl AclTables {
         if let Some(role) = self.roles.row(id) {
             self.role_names.remove(role.name.as_str());
         }
-    }
-
-    /// Puts back the index of a table that a snapshot holds.
-    pub(in crate::state) fn restore_tokens_index(&mut self, index: Index) {
-        self.tokens.touch(index);
-    }
-
-    /// Puts back the index of a table that a snapshot holds.
-    pub(in crate::state) fn restore_policies_index(&mut self, index: Index) {
-        self.policies.touch(index);
-    }
-
-    /// Puts back the index of a table that a snapshot holds.
-    pub(in crate::state) fn restore_roles_index(&mut self, index: Index) {
-        self.roles.touch(index);
-    }
-
-    /// Puts back when the first management token was made.
-    pub(in crate::state) fn restore_bootstrap_index(&mut self, index: Index) {
-        self.bootstrap_index = index;
     }
 
     fn bootstrap(&mut self, at: At, token: &AclToken, reset_index: u64) -> Applied {

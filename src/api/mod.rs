@@ -85,6 +85,16 @@ pub struct Method {
     pub run: fn(&Request<'_>, &State, &Ctx) -> Outcome,
 }
 
+impl Method {
+    /// How it is served by a server with or without ACLs: without, what needs them is refused by whoever was asked.
+    pub fn served(&self, acl_enabled: bool) -> Access {
+        let refused = !acl_enabled
+            && self.name.starts_with("ACL.")
+            && !matches!(self.name, "ACL.WhoAmI" | "ACL.GetClaimPolicies");
+        if refused { Access::Local } else { self.access }
+    }
+}
+
 /// A streaming method.
 #[derive(Debug)]
 pub struct StreamingMethod {

@@ -128,8 +128,10 @@ impl Server {
     pub(super) fn route_call(&mut self, now: Instant, id: CallId) {
         let leader = self.leader.view();
         let region = self.settings.region.clone();
+        let acl_enabled = self.settings.acl_enabled;
         let Some(active) = self.active(id) else { return };
-        let decision = route(active.query.method.access, &active.fields, &region, leader);
+        let served = active.query.method.served(acl_enabled);
+        let decision = route(served, &active.fields, &region, leader);
         match decision {
             Decision::Here => self.run_call(now, id),
             Decision::Hold => self.hold(now, id),

@@ -395,6 +395,7 @@ impl Server {
         for (file, ends) in &facts.certificates {
             self.metrics.set_labelled(Id::CertificateExpiry, file, *ends as f64);
         }
+        self.ctx.acl_bootstrap_reset = facts.acl_bootstrap_reset;
         let next = facts.certificates.iter().min_by_key(|(_, ends)| *ends);
         self.certificate_ends = next.cloned();
         self.say_status();

@@ -3,6 +3,10 @@
 
 mod access;
 pub mod acl;
+mod acl_policies;
+mod acl_roles;
+mod acl_token_write;
+mod acl_tokens;
 pub mod agent;
 mod answer;
 pub mod auth;
@@ -158,7 +162,10 @@ pub fn run_streaming(
 pub fn finish(finish: &Finish, resolved: &Resolved, state: &State, ctx: &Ctx) -> Outcome {
     let index = resolved.index;
     if let ApplyResult::Refused(text) = &resolved.result {
-        return settle(Err(text.as_str().into()));
+        return settle(Err(match finish {
+            Finish::NamespaceDelete => namespace::refused(text, ctx).into(),
+            _ => text.as_str().into(),
+        }));
     }
     settle(match finish {
         Finish::Nothing => Ok(Outcome::Reply(Reply::default())),
@@ -171,11 +178,14 @@ pub fn finish(finish: &Finish, resolved: &Resolved, state: &State, ctx: &Ctx) ->
         Finish::NodeDeregister { node_ids } => node_admin::finish_deregister(node_ids, index),
         Finish::NodeUpdateDrain { node_id } => node_admin::finish_drain(node_id, index, &resolved.result),
         Finish::NodeUpdateEligibility => node_admin::finish_eligibility(index),
-        Finish::WriteMeta => Ok(body(&GenericResponse { meta: WriteMeta { index: index.0 } })),
+        Finish::WriteMeta | Finish::NamespaceDelete => {
+            Ok(body(&GenericResponse { meta: WriteMeta { index: index.0 } }))
+        }
         Finish::VarApply(of) => var_write::finish_apply(of, resolved, state, ctx),
         Finish::VarTxn(of) => var_write::finish_txn(of, resolved, ctx),
         Finish::LockRenew { namespace, path, lock_id } => var_lock::finish_renew(namespace, path, lock_id, state),
-        Finish::AclTokens(_) | Finish::AclRoles(_) | Finish::NamespaceDelete => todo!("acl"),
+        Finish::AclTokens(accessor_ids) => acl_tokens::finish_upsert(accessor_ids, index, state),
+        Finish::AclRoles(ids) => acl_roles::finish_upsert(ids, index, state),
         Finish::KeyringRotate { .. } | Finish::AutopilotSet | Finish::SchedulerSet => todo!("operator"),
     })
 }

@@ -5,7 +5,7 @@
 //! refuses the snapshot: it would lose what is in it.
 
 use crate::base::id::Index;
-use crate::state::State;
+use crate::state::{State, operator};
 use crate::wire::msgpack::{Decoder, Result as Decoded};
 
 /// One table in a snapshot.
@@ -23,7 +23,22 @@ pub(super) struct Section {
 }
 
 /// All of them, in the order in which they are written.
-pub(super) const SECTIONS: &[Section] = &[];
+pub(super) const SECTIONS: &[Section] = &[
+    Section {
+        tag: tag::OPERATOR,
+        index: operator::index,
+        rows: operator::rows,
+        restore_row: operator::restore_row,
+        restore_index: operator::restore_index,
+    },
+    Section {
+        tag: tag::RESTORE,
+        index: |_| Index(0),
+        rows: operator::staged_rows,
+        restore_row: operator::restore_staged_row,
+        restore_index: |_, _| {},
+    },
+];
 
 /// Tags of sections.
 #[allow(dead_code)]

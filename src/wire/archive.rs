@@ -337,7 +337,9 @@ impl Files {
         if meta.format != FORMAT || meta.version != VERSION {
             let what = match meta.format.as_str() {
                 "" => format!("its version is {}, known is {FORMAT} only", meta.version),
-                other => format!("its format is {other:?} version {}, known is {FORMAT} version {VERSION}", meta.version),
+                other => {
+                    format!("its format is {other:?} version {}, known is {FORMAT} version {VERSION}", meta.version)
+                }
             };
             return Err(ArchiveError::Foreign(what));
         }

@@ -151,7 +151,8 @@ fn files_are_the_three_and_as_summed() {
 
 #[test]
 fn a_foreign_snapshot_is_told_so() {
-    let nomads = br#"{"Version":1,"ID":"2-15-1","Index":15,"Term":2,"Peers":"kQ==","Configuration":{"Servers":[]},"Size":5}"#;
+    let nomads =
+        br#"{"Version":1,"ID":"2-15-1","Index":15,"Term":2,"Peers":"kQ==","Configuration":{"Servers":[]},"Size":5}"#;
     assert_eq!(
         refused(&with_meta(nomads, b"state")),
         "snapshot is not of holdfast: its version is 1, known is holdfast-1 only"

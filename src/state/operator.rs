@@ -12,6 +12,7 @@ use ring::digest::{SHA256, digest};
 
 use crate::base::id::Index;
 use crate::state::nodes::At;
+use crate::state::sections::{Section, tag};
 use crate::state::watch::{Touched, WatchKey};
 use crate::state::{Applied, ApplyResult, State, snapshot};
 use crate::wire::archive::MAX_STATE_BYTES;
@@ -150,6 +151,8 @@ impl State {
         self.nodes.lower_indexes(most);
         self.signing_keys.lower_indexes(most);
         self.vars.lower_indexes(most);
+        self.acl.lower_indexes(most);
+        self.namespaces.lower_indexes(most);
         self.operator.lower_indexes(most);
     }
 }
@@ -232,45 +235,43 @@ fn row(kind: u64, body: &impl Msg) -> Vec<u8> {
     e.out
 }
 
-/// The kind of a row; its value comes next.
-fn row_kind(d: &mut Decoder<'_>) -> Decoded<u64> {
-    let malformed = d.error("a row of operators is malformed");
-    if d.array()? != Some(2) {
-        return Err(malformed);
-    }
-    d.u64()
-}
-
-/// The index of the configurations.
-pub(super) fn index(state: &State) -> Index {
-    state.operator.index
-}
-
-/// Puts it back.
-pub(super) fn restore_index(state: &mut State, index: Index) {
-    state.operator.index = index;
-}
-
 /// The configurations that were set.
-pub(super) fn rows(state: &State) -> Box<dyn Iterator<Item = Vec<u8>> + '_> {
+pub(super) const CONFIGURATIONS: Section = Section {
+    tag: tag::OPERATOR,
+    index: |state| state.operator.index,
+    rows,
+    restore_row,
+    restore_index: |state, index| state.operator.index = index,
+};
+
+/// A restore that is under way: what it is, and its chunks.
+pub(super) const RESTORE: Section = Section {
+    tag: tag::RESTORE,
+    index: |_| Index(0),
+    rows: staged_rows,
+    restore_row: restore_staged_row,
+    restore_index: |_, _| {},
+};
+
+fn rows(state: &State) -> Box<dyn Iterator<Item = Vec<u8>> + '_> {
     let autopilot = state.operator.autopilot.iter().map(|config| row(ROW_AUTOPILOT, &**config));
     let scheduler = state.operator.scheduler.iter().map(|config| row(ROW_SCHEDULER, &**config));
     Box::new(autopilot.chain(scheduler))
 }
 
-/// Reads one of them.
-pub(super) fn restore_row(state: &mut State, d: &mut Decoder<'_>) -> Decoded<()> {
+fn restore_row(state: &mut State, d: &mut Decoder<'_>) -> Decoded<()> {
     let unknown = d.error("unknown row of operators");
-    match row_kind(d)? {
-        ROW_AUTOPILOT => state.operator.autopilot = Some(Arc::new(Msg::decode(d)?)),
-        ROW_SCHEDULER => state.operator.scheduler = Some(Arc::new(Msg::decode(d)?)),
-        _ => return Err(unknown),
-    }
-    Ok(())
+    snapshot::fields(d, 2, |d| {
+        match d.u64()? {
+            ROW_AUTOPILOT => state.operator.autopilot = Some(Arc::new(Msg::decode(d)?)),
+            ROW_SCHEDULER => state.operator.scheduler = Some(Arc::new(Msg::decode(d)?)),
+            _ => return Err(unknown),
+        }
+        Ok(())
+    })
 }
 
-/// A restore that is under way: what it is, and its chunks.
-pub(super) fn staged_rows(state: &State) -> Box<dyn Iterator<Item = Vec<u8>> + '_> {
+fn staged_rows(state: &State) -> Box<dyn Iterator<Item = Vec<u8>> + '_> {
     let begin = state
         .operator
         .restore
@@ -286,18 +287,19 @@ pub(super) fn staged_rows(state: &State) -> Box<dyn Iterator<Item = Vec<u8>> + '
     Box::new(begin.chain(chunks))
 }
 
-/// Reads one of these.
-pub(super) fn restore_staged_row(state: &mut State, d: &mut Decoder<'_>) -> Decoded<()> {
+fn restore_staged_row(state: &mut State, d: &mut Decoder<'_>) -> Decoded<()> {
     let malformed = d.error("a row of a restore is malformed");
     let operator = &mut state.operator;
-    let applied = match row_kind(d)? {
-        ROW_RESTORE => operator.begin(&Msg::decode(d)?),
-        ROW_CHUNK => {
-            let Some(staged) = &operator.restore else { return Err(malformed) };
-            let (id, offset) = (staged.id, staged.received_bytes);
-            operator.take(&RestoreChunk { id, offset, bytes: Msg::decode(d)? })
-        }
-        _ => return Err(malformed),
-    };
+    let applied = snapshot::fields(d, 2, |d| {
+        Ok(match d.u64()? {
+            ROW_RESTORE => operator.begin(&Msg::decode(d)?),
+            ROW_CHUNK => {
+                let Some(staged) = &operator.restore else { return Err(malformed.clone()) };
+                let (id, offset) = (staged.id, staged.received_bytes);
+                operator.take(&RestoreChunk { id, offset, bytes: Msg::decode(d)? })
+            }
+            _ => return Err(malformed.clone()),
+        })
+    })?;
     if applied.result == ApplyResult::Done { Ok(()) } else { Err(malformed) }
 }

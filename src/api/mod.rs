@@ -10,6 +10,7 @@ mod acl_tokens;
 pub mod agent;
 mod answer;
 pub mod auth;
+mod autopilot;
 pub mod event;
 mod filter;
 mod filter_parse;
@@ -29,6 +30,7 @@ mod registration;
 pub mod seal;
 mod search;
 pub mod secrets;
+pub mod snapshot;
 pub mod status;
 mod stream_error;
 #[cfg(test)]
@@ -186,7 +188,10 @@ pub fn finish(finish: &Finish, resolved: &Resolved, state: &State, ctx: &Ctx) ->
         Finish::LockRenew { namespace, path, lock_id } => var_lock::finish_renew(namespace, path, lock_id, state),
         Finish::AclTokens(accessor_ids) => acl_tokens::finish_upsert(accessor_ids, index, state),
         Finish::AclRoles(ids) => acl_roles::finish_upsert(ids, index, state),
-        Finish::KeyringRotate { .. } | Finish::AutopilotSet | Finish::SchedulerSet => todo!("operator"),
+        Finish::KeyringRotate { full } => keyring::finish_rotate(*full, index, state),
+        Finish::KeyringDelete { key_id } => keyring::finish_delete(key_id, index),
+        Finish::AutopilotSet => autopilot::finish_set(&resolved.result),
+        Finish::SchedulerSet => autopilot::finish_set_scheduler(index, &resolved.result),
     })
 }
 
@@ -280,6 +285,8 @@ pub struct RaftFacts {
     pub last_term: u64,
     /// The last index in the log.
     pub last_index: u64,
+    /// Since when this server knows who leads.
+    pub stable_since: Option<WallTime>,
 }
 
 /// What does not change while a server runs.

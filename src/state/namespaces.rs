@@ -51,6 +51,15 @@ impl Namespaces {
         self.table.put(index, namespace.name.as_str().into(), Arc::new(namespace));
     }
 
+    /// Makes every index above `most` that one, and the table's own too.
+    pub(super) fn lower_indexes(&mut self, most: Index) {
+        self.table.lower(most, |namespace| {
+            let (create_index, modify_index) = (namespace.create_index.min(most.0), namespace.modify_index.min(most.0));
+            let is_low = (create_index, modify_index) == (namespace.create_index, namespace.modify_index);
+            (!is_low).then(|| Namespace { create_index, modify_index, ..namespace.clone() })
+        });
+    }
+
     fn upsert(&mut self, at: At, asked: &[Namespace]) -> Applied {
         for one in asked {
             let mut namespace = one.clone();

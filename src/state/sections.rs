@@ -6,7 +6,7 @@
 
 use crate::base::id::Index;
 use crate::state::acl::stored;
-use crate::state::{State, namespaces, var_rows};
+use crate::state::{State, namespaces, operator, var_rows};
 use crate::wire::msgpack::{Decoder, Result as Decoded};
 
 /// One table in a snapshot.
@@ -34,6 +34,8 @@ pub(super) const SECTIONS: &[Section] = &[
     stored::ROLES,
     stored::BOOTSTRAP,
     namespaces::SECTION,
+    operator::CONFIGURATIONS,
+    operator::RESTORE,
 ];
 
 /// Tags of sections.

@@ -80,6 +80,28 @@ impl AclTables {
         }
     }
 
+    /// Makes every index above `most` that one, and the tables' own too.
+    pub(in crate::state) fn lower_indexes(&mut self, most: Index) {
+        let lowered = |create: &mut u64, modify: &mut u64| {
+            let is_low = *create <= most.0 && *modify <= most.0;
+            (*create, *modify) = ((*create).min(most.0), (*modify).min(most.0));
+            !is_low
+        };
+        self.tokens.lower(most, |token| {
+            let mut token = token.clone();
+            lowered(&mut token.body.create_index, &mut token.body.modify_index).then_some(token)
+        });
+        self.policies.lower(most, |policy| {
+            let mut policy = policy.clone();
+            lowered(&mut policy.body.create_index, &mut policy.body.modify_index).then_some(policy)
+        });
+        self.roles.lower(most, |role| {
+            let mut role = role.clone();
+            lowered(&mut role.create_index, &mut role.modify_index).then_some(role)
+        });
+        self.bootstrap_index = self.bootstrap_index.min(most);
+    }
+
     fn bootstrap(&mut self, at: At, token: &AclToken, reset_index: u64) -> Applied {
         let made = self.bootstrap_index.0;
         if reset_index != made {

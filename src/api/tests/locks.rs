@@ -50,7 +50,7 @@ fn a_lock_lives() {
     let taken = applied(&mut world, &changed(write("lock-acquire", "p"), |_| ()));
     let (input, output) = (taken.input.unwrap(), taken.output.unwrap());
     let held = output.lock.clone().unwrap();
-    assert!(crate::api::auth::is_uuid(&held.id), "an id was made");
+    assert!(auth::is_uuid(&held.id), "an id was made");
     assert_eq!((held.ttl, held.lock_delay), (15 * SECOND, 15 * SECOND));
     assert_eq!(input.lock.unwrap(), held, "the request is repeated with what was filled in");
     assert_eq!((taken.result.as_str(), taken.fence, output.items.unwrap()["k"].as_str()), ("ok", 1, "v"));

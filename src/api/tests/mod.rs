@@ -9,6 +9,7 @@ mod locks;
 mod methods;
 mod nodes;
 mod streams;
+mod variable_checks;
 mod variable_lists;
 mod variable_txn;
 mod variable_vectors;

@@ -15,6 +15,7 @@ use crate::wire::body::node_call::{
 use crate::wire::body::query::QueryOptions;
 use crate::wire::msgpack::{Decoder, Encoder, Raw};
 
+use super::access::access;
 use super::answer::{Answer, Failure, arguments, blocking, body};
 use super::filter::Filter;
 use super::{Ctx, Request, page};
@@ -25,10 +26,14 @@ const UUID_BYTES: usize = 36;
 /// Node.GetNode. A waiter on a node that is not there wakes when one is.
 pub(super) fn get_node(request: &Request<'_>, state: &State, ctx: &Ctx) -> Answer {
     let args: NodeSpecificRequest = arguments(request)?;
+    let access = access(&args.query.auth_token, request, state, ctx)?;
+    let node = state.node(&args.node_id);
+    // A node may read the nodes of its own pool.
+    let own_pool = || access.node(state).zip(node).is_some_and(|(caller, node)| caller.node_pool == node.node_pool);
+    access.require(access.acl.node_read() || own_pool())?;
     if args.node_id.is_empty() {
         return Err("missing node ID".into());
     }
-    let node = state.node(&args.node_id);
     if node.is_none() && args.node_id.len() != UUID_BYTES {
         return Err("node lookup failed: index error: UUID must be 36 characters".into());
     }
@@ -47,6 +52,8 @@ pub(super) fn get_node(request: &Request<'_>, state: &State, ctx: &Ctx) -> Answe
 /// Node.List.
 pub(super) fn list(request: &Request<'_>, state: &State, ctx: &Ctx) -> Answer {
     let args: NodeListRequest = arguments(request)?;
+    let access = access(&args.query.auth_token, request, state, ctx)?;
+    access.require(access.acl.node_read())?;
     let filter = page::filter(&args.query)?;
     let fields = args.list.fields.unwrap_or_default();
     let keys = || vec![WatchKey::nodes()];

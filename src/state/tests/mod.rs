@@ -5,6 +5,7 @@ mod drain;
 mod fences;
 mod forms;
 mod locks;
+mod operators;
 mod random;
 mod sections;
 mod snapshots;

@@ -11,6 +11,7 @@ mod nodes;
 mod streams;
 mod variable_checks;
 mod variable_lists;
+mod variable_rights;
 mod variable_txn;
 mod variable_vectors;
 mod variables;

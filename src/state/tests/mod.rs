@@ -1,5 +1,6 @@
 //! Tests of the state as a whole: what each command does, what replicas share, what a snapshot keeps.
 
+mod acl;
 mod commands;
 mod drain;
 mod fences;

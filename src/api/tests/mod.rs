@@ -7,6 +7,7 @@ mod filters;
 mod identities;
 mod methods;
 mod nodes;
+mod operators;
 mod streams;
 mod vectors;
 

@@ -14,6 +14,8 @@ mod links;
 mod monitor;
 mod node_calls;
 pub mod nodes;
+#[cfg(test)]
+mod operator_tests;
 pub mod park;
 mod parking;
 pub mod port;

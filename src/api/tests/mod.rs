@@ -8,6 +8,7 @@ mod identities;
 mod locks;
 mod methods;
 mod nodes;
+mod operators;
 mod streams;
 mod variable_checks;
 mod variable_lists;

@@ -6,8 +6,8 @@ use super::Access::{AnyServer, Local, LocalRegion, Read, Write};
 use super::Weight::{Heavy, Light};
 use super::answer::settle;
 use super::{
-    Access, Method, StreamingMethod, UnknownMethod, Weight, acl, agent, event, heartbeat, keyring, namespace, node,
-    node_admin, node_client, operator, registration, search, status, to_node, var,
+    Access, Method, StreamingMethod, UnknownMethod, Weight, acl, agent, autopilot, event, heartbeat, keyring,
+    namespace, node, node_admin, node_client, operator, registration, search, snapshot, status, to_node, var,
 };
 
 /// One row for each method: name, access, weight, whether it is a heartbeat, handler.
@@ -110,14 +110,14 @@ pub(super) static METHODS: &[Method] = methods! {
     "NodeIdentity.Renew" AnyServer Light => to_node::pass_on;
     "NodeMeta.Apply" AnyServer Light => to_node::pass_on;
     "NodeMeta.Read" AnyServer Light => to_node::pass_on;
-    "Operator.AutopilotGetConfiguration" Read Light => operator::autopilot_configuration;
-    "Operator.AutopilotSetConfiguration" Write Light => operator::set_autopilot_configuration;
+    "Operator.AutopilotGetConfiguration" Read Light => autopilot::configuration;
+    "Operator.AutopilotSetConfiguration" Write Light => autopilot::set_configuration;
     "Operator.RaftGetConfiguration" Read Light => operator::raft_configuration;
     "Operator.RaftRemovePeerByAddress" Write Light => operator::raft_remove_peer_by_address;
     "Operator.RaftRemovePeerByID" Write Light => operator::raft_remove_peer;
-    "Operator.SchedulerGetConfiguration" Read Light => operator::scheduler_configuration;
-    "Operator.SchedulerSetConfiguration" Write Light => operator::set_scheduler_configuration;
-    "Operator.ServerHealth" Read Light => operator::server_health;
+    "Operator.SchedulerGetConfiguration" Read Light => autopilot::scheduler_configuration;
+    "Operator.SchedulerSetConfiguration" Write Light => autopilot::set_scheduler_configuration;
+    "Operator.ServerHealth" Read Light => autopilot::server_health;
     "Operator.TransferLeadershipToPeer" Write Light => operator::transfer_leadership;
     "Region.List" Local Light => status::regions;
     "Search.PrefixSearch" Read Heavy => search::prefix;
@@ -140,8 +140,8 @@ pub(super) static STREAMING: &[StreamingMethod] = &[
     StreamingMethod { name: "Event.Stream", run: event::stream },
     StreamingMethod { name: "FileSystem.Logs", run: agent::about_alloc },
     StreamingMethod { name: "FileSystem.Stream", run: agent::about_alloc },
-    StreamingMethod { name: "Operator.SnapshotRestore", run: operator::snapshot_restore },
-    StreamingMethod { name: "Operator.SnapshotSave", run: operator::snapshot_save },
+    StreamingMethod { name: "Operator.SnapshotRestore", run: snapshot::restore },
+    StreamingMethod { name: "Operator.SnapshotSave", run: snapshot::save },
 ];
 
 /// See [`super::method`].

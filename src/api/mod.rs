@@ -6,6 +6,7 @@ pub mod acl;
 pub mod agent;
 mod answer;
 pub mod auth;
+mod autopilot;
 pub mod event;
 mod filter;
 mod filter_parse;
@@ -24,6 +25,7 @@ mod registration;
 pub mod seal;
 mod search;
 pub mod secrets;
+pub mod snapshot;
 pub mod status;
 mod stream_error;
 #[cfg(test)]
@@ -160,7 +162,10 @@ pub fn finish(finish: &Finish, resolved: &Resolved, state: &State, ctx: &Ctx) ->
         Finish::WriteMeta => Ok(body(&GenericResponse { meta: WriteMeta { index: index.0 } })),
         Finish::VarApply(_) | Finish::VarTxn(_) | Finish::LockRenew { .. } => todo!("variables"),
         Finish::AclTokens(_) | Finish::AclRoles(_) | Finish::NamespaceDelete => todo!("acl"),
-        Finish::KeyringRotate { .. } | Finish::AutopilotSet | Finish::SchedulerSet => todo!("operator"),
+        Finish::KeyringRotate { full } => keyring::finish_rotate(*full, index, state),
+        Finish::KeyringDelete { key_id } => keyring::finish_delete(key_id, index),
+        Finish::AutopilotSet => autopilot::finish_set(&resolved.result),
+        Finish::SchedulerSet => autopilot::finish_set_scheduler(index, &resolved.result),
     })
 }
 
@@ -254,6 +259,8 @@ pub struct RaftFacts {
     pub last_term: u64,
     /// The last index in the log.
     pub last_index: u64,
+    /// Since when this server knows who leads.
+    pub stable_since: Option<WallTime>,
 }
 
 /// What does not change while a server runs.

@@ -92,6 +92,8 @@ pub enum Effect {
     Reload,
     /// Put all variables under the newest key, in the background.
     Reseal,
+    /// This key was deleted: its file is laid aside.
+    ForgetKey(String),
 }
 
 /// A wait for a change.
@@ -163,6 +165,11 @@ pub enum Finish {
     KeyringRotate {
         /// See there.
         full: bool,
+    },
+    /// Keyring.Delete.
+    KeyringDelete {
+        /// Which key.
+        key_id: String,
     },
     /// Operator.AutopilotSetConfiguration: a bare boolean.
     AutopilotSet,

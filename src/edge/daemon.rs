@@ -24,6 +24,7 @@ use crate::server::port::{Listener, Settings};
 use crate::state::State;
 
 use super::clock::SystemClock;
+use super::config_json::config_json;
 use super::consensus_thread::{self, ConsensusCommand, ConsensusParts};
 use super::data_dir::DataDir;
 use super::doors;
@@ -311,13 +312,14 @@ fn settings(
         Some(address) => Ok(address.clone()),
         None => address_of(listeners, listener).map(|address| address.to_string()),
     };
+    let (rpc, http) =
+        (advertised(&config.advertise_rpc, Listener::Rpc)?, advertised(&config.advertise_http, Listener::Http)?);
+    let acl_enabled = false;
     Ok(Settings {
         name: config.name.clone(),
         server_id,
         region: config.region.clone(),
         datacenter: config.datacenter.clone(),
-        advertise_rpc: advertised(&config.advertise_rpc, Listener::Rpc)?,
-        advertise_http: advertised(&config.advertise_http, Listener::Http)?,
         bootstrap_expect: config.bootstrap_expect,
         conn: conn_limits(config),
         rpc_security: loaded.tls.rpc.clone(),
@@ -337,11 +339,13 @@ fn settings(
         prometheus: config.prometheus,
         seed,
         entropy: crate::api::secrets::Entropy(entropy::bytes()?),
-        acl_enabled: false,
+        acl_enabled,
         variables_max_bytes: config.variables_max_size_bytes,
         locks_min_ttl: config.locks_min_ttl,
         audit: false,
-        config_json: "{}".into(),
+        config_json: config_json(config, &rpc, &http, acl_enabled).into(),
+        advertise_rpc: rpc,
+        advertise_http: http,
         version: env!("CARGO_PKG_VERSION").to_owned(),
     })
 }

@@ -5,6 +5,7 @@
 
 pub mod certificates;
 pub mod clock;
+mod config_json;
 mod connections;
 pub mod consensus_thread;
 pub mod daemon;

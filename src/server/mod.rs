@@ -8,6 +8,7 @@ mod calls;
 pub mod events;
 pub mod heartbeat;
 mod http;
+pub mod keyring;
 mod leader;
 mod links;
 mod monitor;
@@ -16,9 +17,11 @@ pub mod nodes;
 pub mod park;
 mod parking;
 pub mod port;
+pub mod restore;
 pub mod route;
 pub mod run;
 mod sources;
+mod stats;
 mod writing;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -43,12 +46,14 @@ use self::admit::{LogLimiter, Places};
 use self::calls::Call;
 use self::events::EventBuffer;
 use self::heartbeat::{Heartbeats, Times};
+use self::keyring::Keys;
 use self::leader::Leader;
 use self::links::{Closing, Link};
 use self::nodes::NodeConns;
 use self::park::Parked;
 use self::parking::Fanout;
 use self::port::{Input, Output, ProcessFacts, Reload, Settings};
+use self::restore::Restore;
 use self::sources::Source;
 use self::writing::Internal;
 
@@ -100,6 +105,9 @@ pub struct Server {
     nodes: NodeConns,
     heartbeats: Heartbeats,
     expiries: usize,
+    // What operators do.
+    keys: Keys,
+    restore: Option<Restore>,
     // Itself.
     draining: Option<Instant>,
     ended: bool,
@@ -200,6 +208,8 @@ impl Server {
             nodes: NodeConns::default(),
             heartbeats: Heartbeats::new(times),
             expiries: 0,
+            keys: Keys::default(),
+            restore: None,
             draining: None,
             ended: false,
             said_ready: false,
@@ -221,6 +231,7 @@ impl Server {
             Input::Notices(notices) => self.on_notices(now, notices),
             Input::NotEnqueued { id } => self.on_not_enqueued(now, id),
             Input::Keys { signer, sealer } => self.on_keys(signer, sealer),
+            Input::NoKey { error } => self.on_no_key(now, &error),
             Input::LogLine(line) => self.on_log_line(now, &line),
             Input::Reload(reload) => self.on_reload(now, *reload),
             Input::Stop => self.on_stop(now),
@@ -249,8 +260,14 @@ impl Server {
             return Some(Instant::ZERO);
         }
         let expiry = if self.expiries == 0 { self.heartbeats.next() } else { None };
-        let times =
-            [self.conn_timers.next(), self.call_timers.next(), self.source_timers.next(), expiry, self.draining];
+        let times = [
+            self.conn_timers.next(),
+            self.call_timers.next(),
+            self.source_timers.next(),
+            expiry,
+            self.keys.next(),
+            self.draining,
+        ];
         times.into_iter().flatten().min()
     }
 
@@ -287,7 +304,7 @@ impl Server {
         }
         self.ctx.last_contact = if self.ctx.is_leader { Duration::ZERO } else { Duration::MAX };
         let term = self.leader.known.term.0;
-        self.ctx.raft = RaftFacts { last_term: term, last_index: self.notified_index };
+        self.ctx.raft = RaftFacts { last_term: term, last_index: self.notified_index, stable_since: self.leader.since };
     }
 
     fn on_failed(&mut self, now: Instant, conn: ConnId, error: &str) {
@@ -339,6 +356,7 @@ impl Server {
             self.on_source_due(now, key);
         }
         self.expire_heartbeats(now);
+        self.on_keys_due(now);
         self.step_wakes(now);
         self.step_fanouts(now);
     }

@@ -17,6 +17,12 @@ use super::calls::Step;
 pub(super) enum Internal {
     /// A node was not heard in time.
     NodeDown(Arc<str>),
+    /// A fresh key is made known.
+    NewKey,
+    /// Variables are put under the newest key.
+    Reseal,
+    /// A step of this restore.
+    Restore(u64),
     /// Nobody waits.
     Other,
 }

@@ -304,7 +304,7 @@ impl Server {
         for notice in notices {
             match notice {
                 Notice::Applied { index, touched, events } => {
-                    self.on_touched(index, &touched.keys);
+                    self.on_touched(index, &touched);
                     if !events.is_empty() {
                         news = true;
                         let dropped = self.events.push(index.0, events);

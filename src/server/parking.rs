@@ -5,7 +5,7 @@ use crate::base::id::{CallId, Index};
 use crate::base::metric::Id;
 use crate::base::slab::Key;
 use crate::base::time::Instant;
-use crate::state::watch::WatchKey;
+use crate::state::watch::Touched;
 use crate::wire::body::query::RouteFields;
 
 use super::Server;
@@ -149,10 +149,10 @@ impl Server {
         }
     }
 
-    /// The entry at this index changed these keys.
-    pub(super) fn on_touched(&mut self, index: Index, keys: &[WatchKey]) {
+    /// The entry at this index changed this.
+    pub(super) fn on_touched(&mut self, index: Index, touched: &Touched) {
         self.notified_index = self.notified_index.max(index.0);
-        let groups = self.parked.touch(keys, index.0);
+        let groups = self.parked.touch(touched, index.0);
         self.woken.extend(groups);
     }
 }

@@ -5,6 +5,7 @@ mod access;
 pub mod acl;
 pub mod agent;
 mod answer;
+pub mod audit;
 pub mod auth;
 pub mod event;
 mod filter;

@@ -311,7 +311,6 @@ fn what_this_build_lacks_is_refused_when_used() {
         ("cluster.join = [\"10.0.0.2:4647\"]", "cluster.join: not in this build: joining other servers"),
         ("regions.west = [\"10.1.0.1:4647\"]", "regions.west: not in this build: other regions"),
         ("acl.enabled = true", "acl.enabled: not in this build: access control"),
-        ("audit.file = \"stderr\"", "audit.file: not in this build: the audit log"),
     ] {
         assert_eq!(error(text), format!("h.toml:1: {message}"), "{text}");
     }

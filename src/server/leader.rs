@@ -61,6 +61,7 @@ impl Server {
         } else if was_self && !view.is_self {
             self.log(Level::Info, "cluster leadership lost".to_owned());
             self.heartbeats.clear_all();
+            self.reroute_lines(now);
         }
         self.say_status();
         if view.ready || view.is_self != was_self {
@@ -133,7 +134,13 @@ impl Server {
     }
 
     pub(super) fn on_internal_resolved(&mut self, now: Instant, internal: Internal, resolution: Resolution) {
-        let Internal::NodeDown(node_id) = internal else { return };
+        let node_id = match internal {
+            Internal::NodeDown(node_id) => node_id,
+            Internal::Grace => return self.on_grace_resolved(now, &resolution),
+            Internal::LocksExpired(locks) => return self.on_locks_resolved(now, &locks, &resolution),
+            Internal::TokensExpired => return self.on_tokens_resolved(now),
+            Internal::Other => return,
+        };
         self.expiries -= 1;
         // Not written, or refused since the node was written meanwhile, by an operator perhaps: the node is looked at
         // again, by whoever leads then.

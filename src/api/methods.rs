@@ -7,7 +7,7 @@ use super::Weight::{Heavy, Light};
 use super::answer::settle;
 use super::{
     Access, Method, StreamingMethod, UnknownMethod, Weight, acl, agent, event, heartbeat, keyring, namespace, node,
-    node_admin, node_client, operator, registration, search, status, to_node, var,
+    node_admin, node_client, operator, registration, search, status, to_node, var, var_lock, var_write,
 };
 
 /// One row for each method: name, access, weight, whether it is a heartbeat, handler.
@@ -79,11 +79,11 @@ pub(super) static METHODS: &[Method] = methods! {
     "FileSystem.Stat" AnyServer Light => to_node::about_alloc;
     "Holdfast.AgentSelf" Local Light => agent::agent_self;
     "Holdfast.Connections" Local Light => operator::connections;
-    "Holdfast.LockBreak" Write Light => var::lock_break;
-    "Holdfast.LockList" Read Heavy => var::lock_list;
-    "Holdfast.LockRead" Read Light => var::lock_read;
+    "Holdfast.LockBreak" Write Light => var_lock::lock_break;
+    "Holdfast.LockList" Read Heavy => var_lock::lock_list;
+    "Holdfast.LockRead" Read Light => var_lock::lock_read;
     "Holdfast.Reload" Local Light => agent::reload;
-    "Holdfast.VariablesTxn" Write Light => var::txn;
+    "Holdfast.VariablesTxn" Write Light => var_write::txn;
     "Keyring.Delete" Write Light => keyring::delete;
     "Keyring.List" Read Light => keyring::list;
     "Keyring.ListPublic" Read Light => keyring::list_public;
@@ -127,10 +127,10 @@ pub(super) static METHODS: &[Method] = methods! {
     "Status.Peers" LocalRegion Light => status::peers;
     "Status.Ping" Local Light => status::ping;
     "Status.RaftStats" Local Light => status::raft_stats;
-    "Variables.Apply" Write Light => var::apply;
+    "Variables.Apply" Write Light => var_write::apply;
     "Variables.List" Read Heavy => var::list;
     "Variables.Read" Read Light => var::read;
-    "Variables.RenewLock" Write Light => var::renew_lock;
+    "Variables.RenewLock" Write Light => var_lock::renew_lock;
 };
 
 /// All streaming methods.

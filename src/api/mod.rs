@@ -21,6 +21,7 @@ mod node_admin;
 mod node_client;
 mod operator;
 pub mod outcome;
+mod page;
 mod registration;
 pub mod seal;
 mod search;
@@ -31,6 +32,9 @@ mod stream_error;
 mod tests;
 pub mod to_node;
 mod var;
+mod var_check;
+mod var_lock;
+mod var_write;
 mod version;
 
 pub use self::stream_error::stream_error;
@@ -84,6 +88,16 @@ pub struct Method {
     pub heartbeat: bool,
     /// What runs.
     pub run: fn(&Request<'_>, &State, &Ctx) -> Outcome,
+}
+
+impl Method {
+    /// How it is served by a server with or without ACLs: without, what needs them is refused by whoever was asked.
+    pub fn served(&self, acl_enabled: bool) -> Access {
+        let refused = !acl_enabled
+            && self.name.starts_with("ACL.")
+            && !matches!(self.name, "ACL.WhoAmI" | "ACL.GetClaimPolicies");
+        if refused { Access::Local } else { self.access }
+    }
 }
 
 /// A streaming method.
@@ -159,7 +173,9 @@ pub fn finish(finish: &Finish, resolved: &Resolved, state: &State, ctx: &Ctx) ->
         Finish::NodeUpdateDrain { node_id } => node_admin::finish_drain(node_id, index, &resolved.result),
         Finish::NodeUpdateEligibility => node_admin::finish_eligibility(index),
         Finish::WriteMeta => Ok(body(&GenericResponse { meta: WriteMeta { index: index.0 } })),
-        Finish::VarApply(_) | Finish::VarTxn(_) | Finish::LockRenew { .. } => todo!("variables"),
+        Finish::VarApply(of) => var_write::finish_apply(of, resolved, state, ctx),
+        Finish::VarTxn(of) => var_write::finish_txn(of, resolved, ctx),
+        Finish::LockRenew { namespace, path, lock_id } => var_lock::finish_renew(namespace, path, lock_id, state),
         Finish::AclTokens(_) | Finish::AclRoles(_) | Finish::NamespaceDelete => todo!("acl"),
         Finish::KeyringRotate { .. } | Finish::AutopilotSet | Finish::SchedulerSet => todo!("operator"),
     })

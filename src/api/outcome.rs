@@ -1,5 +1,6 @@
 //! What a handler asks for: an answer, a wait, a write, a call to a node, or a stream.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -150,6 +151,8 @@ pub enum Finish {
         namespace: Arc<str>,
         /// Its path.
         path: Arc<str>,
+        /// The lock's id, which the caller showed.
+        lock_id: Hidden,
     },
     /// Holdfast.VariablesTxn.
     VarTxn(Box<[VarFinish]>),
@@ -170,8 +173,18 @@ pub enum Finish {
     SchedulerSet,
 }
 
+/// A secret that is carried along and never shown.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Hidden(pub String);
+
+impl fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Hidden")
+    }
+}
+
 /// What the reply to a write of a variable needs of its request.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct VarFinish {
     /// What was asked for.
     pub kind: VarOpKind,
@@ -191,6 +204,13 @@ pub struct VarFinish {
     pub lock_id: String,
     /// Longer than zero: a lock-acquire waits for its turn rather than be refused.
     pub wait: Duration,
+}
+
+impl fmt::Debug for VarFinish {
+    /// Never shows items or a lock's id.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "VarFinish({} {:?} {:?})", self.kind.as_word(), self.namespace, self.path)
+    }
 }
 
 /// What became of a write.

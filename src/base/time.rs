@@ -290,7 +290,11 @@ mod tests {
             (9, 4609, 0, true, 4609),
             (10, 9, 0, true, 4610),
         ] {
-            assert_eq!(time.read(at(now), wall(set), floor * 1_000_000_000, follows), expected * 1_000_000_000, "t={now}");
+            assert_eq!(
+                time.read(at(now), wall(set), floor * 1_000_000_000, follows),
+                expected * 1_000_000_000,
+                "t={now}"
+            );
         }
     }
 }

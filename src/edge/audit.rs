@@ -17,7 +17,7 @@ use crossbeam_channel::{Receiver, Sender};
 /// Lines that may wait to be written; one more is lost and counted.
 const QUEUED_LINES_MAX: usize = 8192;
 /// Lines that are written with one call.
-const BATCH_LINES_MAX: usize = 256;
+const BATCH_LINES_MAX: u64 = 256;
 /// The target that is no file.
 const STANDARD_ERROR: &str = "stderr";
 /// What lines may say is not for everybody.
@@ -108,7 +108,7 @@ fn write_lines(lines: &Receiver<Queued>, mut target: Target, lost: &AtomicU64) {
     let mut reopen = false;
     while let Ok(first) = lines.recv() {
         let mut batch = Vec::new();
-        let mut count = 0;
+        let mut count: u64 = 0;
         let mut next = Some(first);
         while let Some(queued) = next.take() {
             match queued {

@@ -24,6 +24,7 @@ use crate::server::port::{Listener, Settings};
 use crate::state::State;
 
 use super::audit::Audit;
+use super::bootstrap_reset::BootstrapReset;
 use super::clock::SystemClock;
 use super::consensus_thread::{self, ConsensusCommand, ConsensusParts};
 use super::data_dir::DataDir;
@@ -159,6 +160,7 @@ fn serve(source: &ConfigSource, loaded: Reloaded, signals: Signals, logs: Logs) 
         keyring: Some(Keyring::new(folder.path())),
         reloader: Some(Reloader::new(source.clone(), loaded.clone())),
         expiry,
+        bootstrap_reset: config.acl_enabled.then(|| BootstrapReset::new(folder.path())),
         post,
     };
     let parts = Parts { machine, poll, bell, clock, listeners, signals: Some(signals), channels, hands };
@@ -342,7 +344,7 @@ fn settings(
         prometheus: config.prometheus,
         seed,
         entropy: crate::api::secrets::Entropy(entropy::bytes()?),
-        acl_enabled: false,
+        acl_enabled: config.acl_enabled,
         variables_max_bytes: config.variables_max_size_bytes,
         locks_min_ttl: config.locks_min_ttl,
         audit: config.audit_file.is_some(),

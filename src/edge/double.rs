@@ -156,6 +156,7 @@ impl RigParts {
             keyring: None,
             reloader: None,
             expiry: Expiry::default(),
+            bootstrap_reset: None,
             post,
         };
         let channels = Channels { told, notices: crossbeam_channel::never(), log_lines: crossbeam_channel::never() };

@@ -20,10 +20,10 @@ use crate::wire::body::query::{RouteFields, route_fields};
 use crate::wire::msgpack::Msg;
 
 use super::Server;
-use super::http::HttpKind;
 use super::audit::Written;
+use super::http::HttpKind;
 use super::links::Busy;
-use super::lock_queue::{Turn, without_wait};
+use super::lock_queue::Turn;
 use super::park::{Place, Query};
 use super::port::{Job, JobOutcome, Output, Work};
 use super::route::{Decision, after_hold, route};
@@ -144,8 +144,10 @@ impl Server {
     pub(super) fn route_call(&mut self, now: Instant, id: CallId) {
         let leader = self.leader.view();
         let region = self.settings.region.clone();
+        let acl_enabled = self.settings.acl_enabled;
         let Some(active) = self.active(id) else { return };
-        let decision = route(active.query.method.access, &active.fields, &region, leader);
+        let served = active.query.method.served(acl_enabled);
+        let decision = route(served, &active.fields, &region, leader);
         match decision {
             Decision::Here => self.run_call(now, id),
             Decision::Hold => self.hold(now, id),
@@ -306,7 +308,7 @@ impl Server {
                     return self.queue(now, id, queue);
                 }
                 let Some(active) = self.active(id) else { return };
-                active.step = Step::Proposing(if active.last_run { without_wait(finish) } else { finish });
+                active.step = Step::Proposing(finish);
                 self.proposals.push(Proposal { id, session: None, command });
             }
             Outcome::ToNode(to_node) => self.call_node(now, id, &to_node),

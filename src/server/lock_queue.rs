@@ -8,7 +8,6 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::api::outcome::{Finish, Queue};
 use crate::base::id::CallId;
@@ -138,16 +137,15 @@ impl Server {
     }
 
     /// Whether a call that is about to ask for a lock is to wait behind others who came before it.
-    pub(super) fn must_wait_its_turn(&mut self, id: CallId, finish: &Finish) -> Option<Queue> {
+    pub(super) fn must_wait_its_turn(&self, id: CallId, finish: &Finish) -> Option<Queue> {
         let Finish::VarApply(finish) = finish else { return None };
         if finish.kind != VarOpKind::LockAcquire || finish.wait.is_zero() || self.lock_queue.len() == 0 {
             return None;
         }
         let place = (Arc::clone(&finish.namespace), Arc::clone(&finish.path));
         let first = self.lock_queue.first(&place)?;
-        let active = self.active(id)?;
         // Who holds the lock renews it so, and must not wait for itself.
-        let passes = first == id || active.last_run || !self.is_lock_free(&place);
+        let passes = first == id || !self.is_lock_free(&place);
         (!passes).then(|| Queue { namespace: place.0, path: place.1, wait: finish.wait })
     }
 
@@ -221,14 +219,6 @@ impl Server {
         };
         self.lock_queue.waiters_at(&(namespace.into(), request.path.as_str().into())) as u64
     }
-}
-
-/// The time that is left of a finish's wait is the call's own business: its last run answers as it finds the lock.
-pub(super) fn without_wait(mut finish: Finish) -> Finish {
-    if let Finish::VarApply(finish) = &mut finish {
-        finish.wait = Duration::ZERO;
-    }
-    finish
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ pub mod heartbeat;
 mod http;
 mod leader;
 mod links;
-mod lock_queue;
+pub mod lock_queue;
 pub mod locks;
 mod monitor;
 mod node_calls;
@@ -404,10 +404,10 @@ impl Server {
         self.metrics.set(Id::HandlerQueue, facts.handler_queue as f64);
         self.metrics.set(Id::LogLost, facts.log_lines_lost as f64);
         self.metrics.set(Id::AuditLost, facts.audit_lines_lost as f64);
-        self.ctx.acl_bootstrap_reset = facts.acl_bootstrap_reset;
         for (file, ends) in &facts.certificates {
             self.metrics.set_labelled(Id::CertificateExpiry, file, *ends as f64);
         }
+        self.ctx.acl_bootstrap_reset = facts.acl_bootstrap_reset;
         let next = facts.certificates.iter().min_by_key(|(_, ends)| *ends);
         self.certificate_ends = next.cloned();
         self.say_status();
@@ -469,12 +469,7 @@ impl Server {
 
 /// The last index whose entry may have made events: a server that begins holds none of them.
 fn events_index(state: &State) -> u64 {
-    let tables = [
-        state.nodes_index(),
-        state.vars_index(),
-        state.tokens_index(),
-        state.policies_index(),
-        state.roles_index(),
-    ];
+    let tables =
+        [state.nodes_index(), state.vars_index(), state.tokens_index(), state.policies_index(), state.roles_index()];
     tables.into_iter().map(|index| index.0).max().unwrap_or(0)
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::api;
-use crate::api::{Ctx, StreamingMethod};
 use crate::api::outcome::{EventFilter, MonitorOptions, StreamOutcome, ToNode};
+use crate::api::{Ctx, StreamingMethod};
 use crate::base::bounded::Queue;
 use crate::base::id::{CallId, ConnId, StreamId};
 use crate::base::metric::Id;

@@ -77,7 +77,12 @@ impl Payload {
                 json.push_str("{\"Node\":");
                 node.write_json(&mut json);
             }
-            Payload::Variable(..) | Payload::Token(_) | Payload::Policy(_) => todo!(),
+            Payload::Variable(var, deleted) => {
+                json.push_str("{\"Metadata\":");
+                var.write_json(&mut json);
+                json.push_str(if *deleted { ",\"Deleted\":true" } else { ",\"Deleted\":false" });
+            }
+            Payload::Token(_) | Payload::Policy(_) => todo!(),
         }
         json.push('}');
         json

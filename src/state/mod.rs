@@ -6,7 +6,9 @@
 pub mod acl;
 pub mod crc32c;
 pub mod events;
+mod fences;
 pub mod keyring;
+mod locks;
 mod namespaces;
 pub mod node;
 mod nodes;
@@ -17,6 +19,7 @@ mod sections;
 pub mod snapshot;
 pub mod table;
 pub mod var;
+mod var_writes;
 mod vars;
 pub mod watch;
 

@@ -30,6 +30,16 @@ impl<T> Table<T> {
         self.rows.get(key)
     }
 
+    /// A key as it is kept here, to be shared.
+    pub(super) fn key(&self, key: &str) -> Option<&Arc<str>> {
+        self.rows.get_key_value(key).map(|(key, _)| key)
+    }
+
+    /// The row of a key, to be changed. Whoever changes it calls [`Table::touch`] too, if it counts as a change.
+    pub(super) fn row_mut(&mut self, key: &str) -> Option<&mut Arc<T>> {
+        self.rows.get_mut(key)
+    }
+
     /// Adds or replaces a row.
     pub fn put(&mut self, index: Index, key: Arc<str>, row: Arc<T>) {
         self.rows.insert(key, row);
@@ -61,6 +71,11 @@ impl<T> Table<T> {
     /// True when there is no row.
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
+    }
+
+    /// All rows in the order of their keys; knows how many they are.
+    pub(super) fn rows(&self) -> impl ExactSizeIterator<Item = &Arc<T>> + DoubleEndedIterator {
+        self.rows.values()
     }
 
     /// Rows in the order of their keys, from the first key at or after `from`.

@@ -242,3 +242,159 @@ fn text<'a>(d: &mut Decoder<'a>) -> Result<Option<&'a str>> {
         _ => d.skip().map(|()| None),
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::super::tests::{NODE, SECRET, World};
+    use super::*;
+    use crate::wire::body::acl::{AclPolicy, AclToken};
+    use crate::wire::body::query::WriteRequest;
+    use crate::wire::body::var::{TxnOp, TxnRequest, Variable, VariableLock, VariablesApplyRequest};
+    use crate::wire::entry::Command;
+    use crate::wire::msgpack::{Encoder, Msg};
+
+    const LOCK_ID: &str = "10c4ffff-0000-4000-8000-000000000001";
+    const ITEM: &str = "hunter2 is the password";
+    const BAD_TOKEN: &str = "badc0de0-0000-4000-8000-000000000001";
+
+    fn variable(path: &str) -> Variable {
+        Variable {
+            namespace: "prod".to_owned(),
+            path: path.to_owned(),
+            lock: Some(VariableLock { id: LOCK_ID.to_owned(), ..VariableLock::default() }),
+            items: Some(BTreeMap::from([("password".to_owned(), ITEM.to_owned())])),
+            ..Variable::default()
+        }
+    }
+
+    fn of(world: &World, method: &str, body: &[u8]) -> Subject {
+        subject(method, body, &world.state, &world.ctx, &world.caller)
+    }
+
+    // R8.15: who and what, and never a secret.
+    #[test]
+    fn a_write_names_its_variables_and_no_secret() {
+        let world = World::with_node();
+        let write = WriteRequest { auth_token: BAD_TOKEN.to_owned(), ..WriteRequest::default() };
+        let request = VariablesApplyRequest {
+            op: "lock-acquire".to_owned(),
+            var: Some(variable("app/db")),
+            write: write.clone(),
+            ..VariablesApplyRequest::default()
+        };
+        let one = of(&world, "Variables.Apply", &request.to_bytes());
+        assert_eq!((one.namespace.as_str(), one.operation.as_str()), ("prod", "lock-acquire"));
+        assert_eq!((one.objects.as_slice(), one.accessor.as_str()), (&["app/db".to_owned()][..], "acls-disabled"));
+        let error = format!("variable is locked by {LOCK_ID}, not for {BAD_TOKEN}");
+        assert_eq!(one.without_secrets(&error), "variable is locked by <secret>, not for <secret>");
+
+        let ops = (0..70).map(|n| TxnOp { op: "set".to_owned(), var: Some(variable(&format!("p{n}"))), fence: 0 });
+        let request = TxnRequest { ops: ops.collect(), write };
+        let many = of(&world, "Holdfast.VariablesTxn", &request.to_bytes());
+        assert_eq!((many.objects.len(), many.more, many.objects[1].as_str()), (MAX_OBJECTS, 6, "p1"));
+        for shown in [format!("{:?}", one.objects), format!("{:?}", many.objects)] {
+            assert!(!shown.contains(ITEM) && !shown.contains(LOCK_ID) && !shown.contains(BAD_TOKEN));
+        }
+    }
+
+    #[test]
+    fn tokens_and_policies_are_named_by_what_everybody_may_know() {
+        let world = World::new();
+        let mut e = Encoder::new();
+        e.map(2);
+        e.str("Tokens");
+        e.array(2);
+        let token = |accessor: &str, name: &str| AclToken {
+            accessor_id: accessor.to_owned(),
+            secret_id: BAD_TOKEN.to_owned(),
+            name: name.to_owned(),
+            ..AclToken::default()
+        };
+        token("a1", "first").encode(&mut e);
+        token("", "new").encode(&mut e);
+        e.str("Policies");
+        e.array(1);
+        AclPolicy { name: "ops".to_owned(), rules: "secret".to_owned(), ..AclPolicy::default() }.encode(&mut e);
+        let subject = of(&world, "ACL.UpsertTokens", &e.out);
+        assert_eq!(subject.objects, ["a1", "new", "ops"]);
+        assert_eq!(subject.without_secrets(&format!("no {BAD_TOKEN}")), "no <secret>");
+    }
+
+    #[test]
+    fn a_node_is_known_by_its_secret_and_by_its_connection() {
+        let mut world = World::with_node();
+        let write = WriteRequest { auth_token: SECRET.to_owned(), ..WriteRequest::default() };
+        let by_secret = of(&world, "Node.UpdateStatus", &write.to_bytes());
+        assert_eq!((by_secret.node_id.as_deref(), by_secret.accessor.as_str()), (Some(NODE), ""));
+        world.caller.proven_node = Some(NODE.into());
+        let by_connection = of(&world, "Node.UpdateStatus", &WriteRequest::default().to_bytes());
+        assert_eq!(by_connection.node_id.as_deref(), Some(NODE));
+    }
+
+    #[test]
+    fn a_token_is_known_by_its_accessor() {
+        let mut world = World::new();
+        let facts = std::sync::Arc::make_mut(&mut world.ctx.server);
+        facts.acl_enabled = true;
+        let anonymous = of(&world, "Variables.Read", &WriteRequest::default().to_bytes());
+        assert_eq!(anonymous.accessor, "anonymous");
+        let write = WriteRequest { auth_token: BAD_TOKEN.to_owned(), ..WriteRequest::default() };
+        assert_eq!(of(&world, "Variables.Read", &write.to_bytes()).accessor, "unknown");
+        let token = AclToken {
+            accessor_id: "acce5500-0000-4000-8000-000000000001".to_owned(),
+            secret_id: BAD_TOKEN.to_owned(),
+            kind: "management".to_owned(),
+            ..AclToken::default()
+        };
+        world.write(Command::AclUpsertTokens { tokens: vec![token] });
+        assert_eq!(of(&world, "Variables.Read", &write.to_bytes()).accessor, "acce5500-0000-4000-8000-000000000001");
+    }
+
+    #[test]
+    fn refusals_have_few_reasons() {
+        for (text, reason) in [
+            ("Permission denied", Some("permission denied")),
+            ("RPC Error:: 403,Permission denied", Some("permission denied")),
+            ("ACL token not found", Some("token not found")),
+            ("rpc error: ACL token expired", Some("token expired")),
+            ("No cluster leader", None),
+            ("", None),
+        ] {
+            assert_eq!(refusal(text), reason, "{text}");
+        }
+        let subject = Subject::default();
+        assert_eq!(subject.without_secrets(&"\u{fc}".repeat(400)).len(), MAX_ERROR_BYTES);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_have_a_subject(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let world = World::new();
+            let subject = of(&world, "Node.EmitEvents", &bytes);
+            prop_assert!(subject.objects.len() <= MAX_OBJECTS);
+        }
+
+        /// A request that is cut off anywhere says what it got to say, and still no secret.
+        #[test]
+        fn a_broken_request_shows_no_secret(cut in 0usize..400) {
+            let world = World::new();
+            let request = VariablesApplyRequest {
+                op: "set".to_owned(),
+                var: Some(variable("app/db")),
+                write: WriteRequest { auth_token: BAD_TOKEN.to_owned(), ..WriteRequest::default() },
+                ..VariablesApplyRequest::default()
+            };
+            let bytes = request.to_bytes();
+            let subject = of(&world, "Variables.Apply", bytes.get(..cut).unwrap_or(&bytes));
+            let shown = format!("{:?} {} {}", subject.objects, subject.namespace, subject.operation);
+            for secret in [LOCK_ID, ITEM, BAD_TOKEN] {
+                prop_assert!(!shown.contains(secret));
+            }
+        }
+    }
+}

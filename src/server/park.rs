@@ -471,7 +471,7 @@ mod tests {
             .map(|(n, key)| parked.park(CallId(n), query(&[n as u8]), &[*key], 0).expect("parks").group)
             .collect();
         assert_eq!(parked.touch(&var("default", "app/db"), 1), groups[..4]);
-        assert_eq!(parked.touch(&var("other", "app"), 2), [], "too short for one, woken already the other");
+        assert!(parked.touch(&var("other", "app"), 2).is_empty(), "too short for one, woken already the other");
         assert_eq!(parked.touch(&var("other", "app/x"), 3), [groups[4]]);
         for group in &groups {
             parked.resolve(*group);

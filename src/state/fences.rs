@@ -74,6 +74,11 @@ impl Fences {
         self.by_key.iter().map(|(key, fence)| (key, *fence))
     }
 
+    /// The key that comes last.
+    pub(super) fn last_key(&self) -> Option<&Arc<str>> {
+        self.by_key.get_max().map(|(key, _)| key)
+    }
+
     /// Drops what the floor says too.
     fn drop_needless(&mut self) {
         while self.by_fence.get_min().is_some_and(|(fence, _)| *fence <= self.floor) {

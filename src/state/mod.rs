@@ -19,6 +19,7 @@ mod sections;
 pub mod snapshot;
 pub mod table;
 pub mod var;
+mod var_rows;
 mod var_writes;
 mod vars;
 pub mod watch;

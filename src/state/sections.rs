@@ -6,6 +6,7 @@
 
 use crate::base::id::Index;
 use crate::state::State;
+use crate::state::var_rows;
 use crate::wire::msgpack::{Decoder, Result as Decoded};
 
 /// One table in a snapshot.
@@ -14,16 +15,18 @@ pub(super) struct Section {
     pub(super) tag: u64,
     /// The table's index.
     pub(super) index: fn(&State) -> Index,
-    /// Its rows, each one msgpack value, always in the same order.
+    /// Its rows, each one msgpack value, always in the same order. An iterator whose `size_hint` is exact spares a walk
+    /// through all of them.
     pub(super) rows: fn(&State) -> Box<dyn Iterator<Item = Vec<u8>> + '_>,
-    /// Reads one row into the state.
+    /// Reads one row into the state: refuses one that comes out of order, and passes over values that a later build
+    /// added to it (`snapshot::fields`).
     pub(super) restore_row: fn(&mut State, &mut Decoder<'_>) -> Decoded<()>,
     /// Comes after the last row: the table's index, and whatever follows from the rows as a whole.
     pub(super) restore_index: fn(&mut State, Index),
 }
 
 /// All of them, in the order in which they are written.
-pub(super) const SECTIONS: &[Section] = &[];
+pub(super) const SECTIONS: &[Section] = &[var_rows::VARS, var_rows::FENCES];
 
 /// Tags of sections.
 #[allow(dead_code)]

@@ -61,7 +61,7 @@ impl Var {
 }
 
 /// A lock that is held.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Default, PartialEq)]
 pub struct VarLock {
     /// Its id, a bearer secret.
     pub id: Arc<str>,
@@ -78,6 +78,16 @@ pub struct VarLock {
     pub deadline: i64,
     /// A new leader's grace was added since the last renewal.
     pub graced: bool,
+}
+
+impl std::fmt::Debug for VarLock {
+    /// Without the id.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut lock = f.debug_struct("VarLock");
+        lock.field("owner", &self.owner).field("ttl", &self.ttl).field("delay", &self.delay);
+        lock.field("since", &self.since).field("deadline", &self.deadline).field("graced", &self.graced);
+        lock.finish_non_exhaustive()
+    }
 }
 
 /// What became of one write of a [`crate::wire::entry::Command::VarApply`].

@@ -5,10 +5,12 @@
 use crate::state::State;
 use crate::wire::body::agent::MonitorRequest;
 use crate::wire::body::node_call::AllocTarget;
+use crate::wire::body::operator::AgentSelfResponse;
+use crate::wire::body::query::GenericRequest;
 
 use super::access::access;
-use super::answer::{Answer, Failure, PERMISSION_DENIED, arguments};
-use super::outcome::{MonitorOptions, StreamOutcome};
+use super::answer::{Answer, Failure, PERMISSION_DENIED, arguments, body};
+use super::outcome::{Effect, MonitorOptions, Outcome, Reply, StreamOutcome};
 use super::stream_error::{refuse, stream_error};
 use super::to_node::{NO_PATH, agent_node, call, may_ask_about, unknown_alloc};
 use super::{Ctx, Request, ServerEntry};
@@ -57,13 +59,22 @@ fn may_listen(args: &MonitorRequest, request: &Request<'_>, state: &State, ctx: 
 }
 
 /// Holdfast.AgentSelf: the configuration in force, without secrets, and figures.
-pub(super) fn agent_self(_: &Request<'_>, _: &State, _: &Ctx) -> Answer {
-    todo!("agent")
+pub(super) fn agent_self(request: &Request<'_>, state: &State, ctx: &Ctx) -> Answer {
+    let args: GenericRequest = arguments(request)?;
+    let access = access(&args.query.auth_token, request, state, ctx)?;
+    access.require(access.acl.agent_read())?;
+    Ok(body(&AgentSelfResponse {
+        config_json: ctx.server.config_json.to_string(),
+        stats_json: ctx.stats_json.as_deref().unwrap_or("{}").to_owned(),
+    }))
 }
 
 /// Holdfast.Reload: as SIGHUP does.
-pub(super) fn reload(_: &Request<'_>, _: &State, _: &Ctx) -> Answer {
-    todo!("agent")
+pub(super) fn reload(request: &Request<'_>, state: &State, ctx: &Ctx) -> Answer {
+    let args: GenericRequest = arguments(request)?;
+    let access = access(&args.query.auth_token, request, state, ctx)?;
+    access.require(access.acl.agent_write())?;
+    Ok(Outcome::Reply(Reply { effects: vec![Effect::Reload], ..Reply::default() }))
 }
 
 /// Streams about an allocation.

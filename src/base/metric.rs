@@ -101,6 +101,10 @@ metrics! {
         "Events that left the buffer to make room.";
     EventsGap: Counter "holdfast.events.gap" "holdfast_events_gaps_total" None,
         "Gaps announced to subscribers that were too slow or asked for events no longer held.";
+    SnapshotSaved: Counter "holdfast.snapshot.saved" "holdfast_snapshots_saved_total" None,
+        "Snapshots given to operators.";
+    SnapshotRestored: Counter "holdfast.snapshot.restored" "holdfast_snapshots_restored_total" None,
+        "Snapshots that took the place of the state, by this server as the leader.";
     Connections: Gauge "holdfast.connections" "holdfast_connections" Some("protocol"),
         "Open connections by what they speak.";
     Streams: Gauge "holdfast.streams" "holdfast_streams" None,

@@ -117,7 +117,7 @@ pub(crate) fn command_kind(command: &Command) -> &'static str {
         Command::NodeUpdateDrain { .. } | Command::NodeDrainComplete { .. } => "NodeUpdateDrainRequestType",
         Command::NodeUpdateEligibility { .. } => "NodeUpdateEligibilityRequestType",
         Command::NodeEmitEvents { .. } => "UpsertNodeEventsType",
-        Command::SigningKeyAdd { .. } => "RootKeyMetaUpsertRequestType",
+        Command::SigningKeyAdd { .. } | Command::RootKeyAdd(_) => "RootKeyMetaUpsertRequestType",
         Command::VarApply(_)
         | Command::LockRenew(_)
         | Command::LocksExpire { .. }

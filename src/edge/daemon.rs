@@ -26,6 +26,7 @@ use crate::state::State;
 use super::audit::Audit;
 use super::bootstrap_reset::BootstrapReset;
 use super::clock::SystemClock;
+use super::config_json::config_json;
 use super::consensus_thread::{self, ConsensusCommand, ConsensusParts};
 use super::data_dir::DataDir;
 use super::doors;
@@ -318,13 +319,13 @@ fn settings(
         Some(address) => Ok(address.clone()),
         None => address_of(listeners, listener).map(|address| address.to_string()),
     };
+    let (rpc, http) =
+        (advertised(&config.advertise_rpc, Listener::Rpc)?, advertised(&config.advertise_http, Listener::Http)?);
     Ok(Settings {
         name: config.name.clone(),
         server_id,
         region: config.region.clone(),
         datacenter: config.datacenter.clone(),
-        advertise_rpc: advertised(&config.advertise_rpc, Listener::Rpc)?,
-        advertise_http: advertised(&config.advertise_http, Listener::Http)?,
         bootstrap_expect: config.bootstrap_expect,
         conn: conn_limits(config),
         rpc_security: loaded.tls.rpc.clone(),
@@ -348,7 +349,9 @@ fn settings(
         variables_max_bytes: config.variables_max_size_bytes,
         locks_min_ttl: config.locks_min_ttl,
         audit: config.audit_file.is_some(),
-        config_json: "{}".into(),
+        config_json: config_json(config, &rpc, &http, config.acl_enabled).into(),
+        advertise_rpc: rpc,
+        advertise_http: http,
         version: env!("CARGO_PKG_VERSION").to_owned(),
     })
 }

@@ -373,7 +373,11 @@ impl<M: Machine> EventLoop<M> {
         match told {
             Told::Ran { job, outcome } => self.feed(Input::Ran { job, outcome }),
             Told::SigningKey { result: Ok((signer, sealer)), .. } => self.feed(Input::Keys { signer, sealer }),
-            Told::SigningKey { wanted, result: Err(error) } => {
+            Told::SigningKey { fresh: true, result: Err(error), .. } => {
+                log::error!("no new key: error=\"{error}\"");
+                self.feed(Input::NoKey { error });
+            }
+            Told::SigningKey { wanted, result: Err(error), .. } => {
                 log::error!("no signing key: error=\"{error}\" retry={SIGNING_KEY_RETRY:?}");
                 self.wanted_key = wanted;
                 self.timers.set(self.clock.now() + SIGNING_KEY_RETRY, Alarm::SigningKey);
@@ -415,7 +419,7 @@ impl<M: Machine> EventLoop<M> {
             Alarm::Certificates => self.look_at_certificates(),
             Alarm::SigningKey => {
                 let wanted = self.wanted_key.take();
-                self.fetch_signing_key(wanted);
+                self.fetch_signing_key(wanted, false);
             }
         }
     }

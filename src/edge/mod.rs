@@ -7,6 +7,7 @@ mod audit;
 pub mod bootstrap_reset;
 pub mod certificates;
 pub mod clock;
+mod config_json;
 mod connections;
 pub mod consensus_thread;
 pub mod daemon;

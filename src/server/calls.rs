@@ -87,6 +87,8 @@ pub(super) enum Step {
     Proposing(Finish),
     /// Waiting for its turn at a lock.
     Queued { deadline: Instant },
+    /// Waiting for a key to be on disk, and then in the log.
+    MakingKey,
     /// Waiting for a node.
     AtNode { conn: ConnId, stream: StreamId, deadline: Instant },
 }
@@ -258,6 +260,7 @@ impl Server {
     fn add_facts(&mut self, query: &Query) {
         self.ctx.node_conn_established = None;
         self.ctx.connections = None;
+        self.ctx.stats_json = None;
         match query.method.name {
             "Status.HasNodeConn" => {
                 if let Ok(request) = NodeSpecificRequest::from_bytes(&query.body) {
@@ -266,6 +269,7 @@ impl Server {
                 }
             }
             "Holdfast.LockRead" => self.ctx.lock_waiters = self.lock_waiters_of(&query.body),
+            "Holdfast.AgentSelf" => self.ctx.stats_json = Some(self.stats_json()),
             "Holdfast.Connections" => self.ctx.connections = Some(Arc::new(self.list_links())),
             _ => {}
         }
@@ -278,6 +282,8 @@ impl Server {
             (JobOutcome::Call(outcome), Some((group, seen))) => self.on_group_outcome(now, group, seen, outcome),
             (JobOutcome::Call(outcome), None) => self.on_outcome(now, job, outcome),
             (JobOutcome::Streaming(outcome), _) => self.on_stream_outcome(now, job, outcome),
+            (JobOutcome::Resealed(batch), _) => self.on_resealed(now, batch),
+            (JobOutcome::Unpacked(result), _) => self.on_unpacked(now, result),
             (JobOutcome::Panicked(text), group) => {
                 self.metrics.count(Id::HandlerPanic);
                 self.log(Level::Error, format!("a handler failed, please report this: {text}"));
@@ -293,6 +299,8 @@ impl Server {
     fn fail_job(&mut self, now: Instant, job: CallId, group: Option<(Key, u64)>, text: &str) {
         match group {
             Some((group, _)) => self.resolve_group(group, ReplyResult::Error(text.to_owned())),
+            None if self.keys.is_job(job) => self.retry_resealing(now),
+            None if self.is_restore_job(job) => self.on_unpacked(now, Err(text.to_owned())),
             // A streaming call has no entry among the calls: it ends with the error in its own wrapper.
             None if self.stream_jobs.contains_key(&job) => self.fail_stream_job(now, job, text),
             None => self.answer_error(now, job, text),
@@ -313,7 +321,7 @@ impl Server {
             }
             Outcome::ToNode(to_node) => self.call_node(now, id, &to_node),
             Outcome::Queue(queue) => self.queue(now, id, queue),
-            Outcome::MakeKey { .. } => todo!("key ring"),
+            Outcome::MakeKey { finish } => self.make_key(now, id, finish),
         }
     }
 
@@ -452,7 +460,8 @@ impl Server {
             Effect::ClearHeartbeat(node_id) => self.heartbeats.clear(&node_id),
             Effect::Propose(command) => self.propose_internal(command, Internal::Other),
             Effect::Reload => self.output(Output::Reload),
-            Effect::Reseal => todo!("key ring"),
+            Effect::Reseal => self.start_resealing(),
+            Effect::ForgetKey(key_id) => self.output(Output::ForgetKey { key_id }),
         }
     }
 }

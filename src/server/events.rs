@@ -253,7 +253,7 @@ mod tests {
             topics: vec![("*".to_owned(), vec!["*".to_owned()])],
             namespace: "*".to_owned(),
             index,
-            auth_token: String::new(),
+            ..EventFilter::default()
         }
     }
 

@@ -105,6 +105,13 @@ impl Server {
         self.ends.next = next.into_iter().min();
     }
 
+    /// The state was replaced, perhaps by one whose locks have long been over: who holds them may find them.
+    pub(super) fn grace_again(&mut self) {
+        if self.ends.grace == Grace::Given {
+            self.ends.grace = Grace::Wanted;
+        }
+    }
+
     /// The look that was wanted is due.
     pub(super) fn on_ends_due(&mut self, now: Instant) {
         if self.ends.next.is_some_and(|at| at <= now) {
@@ -137,6 +144,8 @@ impl Server {
     fn end_tokens(&mut self, now: Instant, time: i64, state: &State) {
         let accessor_ids = state.tokens_expired(time, NAMES_AN_ENTRY);
         self.ends.tokens_not_before = now + LONG_PAUSE;
+        // Who reads with one of them hears that it has ended, not that it is unknown.
+        self.recheck_subscribers(now);
         if !accessor_ids.is_empty() {
             self.ends.tokens_in_flight = true;
             self.propose_internal(Command::AclExpireTokens { accessor_ids }, Internal::TokensExpired);

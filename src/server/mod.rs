@@ -9,6 +9,7 @@ mod calls;
 pub mod events;
 pub mod heartbeat;
 mod http;
+pub mod keyring;
 mod leader;
 mod links;
 pub mod lock_queue;
@@ -19,9 +20,11 @@ pub mod nodes;
 pub mod park;
 mod parking;
 pub mod port;
+pub mod restore;
 pub mod route;
 pub mod run;
 mod sources;
+mod stats;
 mod writing;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -46,6 +49,7 @@ use self::admit::{LogLimiter, Places};
 use self::calls::Call;
 use self::events::EventBuffer;
 use self::heartbeat::{Heartbeats, Times};
+use self::keyring::Keys;
 use self::leader::Leader;
 use self::links::{Closing, Link};
 use self::lock_queue::LockQueue;
@@ -54,6 +58,7 @@ use self::nodes::NodeConns;
 use self::park::Parked;
 use self::parking::Fanout;
 use self::port::{Input, Output, ProcessFacts, Reload, Settings};
+use self::restore::Restore;
 use self::sources::Source;
 use self::writing::Internal;
 
@@ -107,6 +112,9 @@ pub struct Server {
     heartbeats: Heartbeats,
     expiries: usize,
     ends: Ends,
+    // What operators do.
+    keys: Keys,
+    restore: Option<Restore>,
     // Itself.
     draining: Option<Instant>,
     ended: bool,
@@ -209,6 +217,8 @@ impl Server {
             heartbeats: Heartbeats::new(times),
             expiries: 0,
             ends: Ends::default(),
+            keys: Keys::default(),
+            restore: None,
             draining: None,
             ended: false,
             said_ready: false,
@@ -230,6 +240,7 @@ impl Server {
             Input::Notices(notices) => self.on_notices(now, notices),
             Input::NotEnqueued { id } => self.on_not_enqueued(now, id),
             Input::Keys { signer, sealer } => self.on_keys(signer, sealer),
+            Input::NoKey { error } => self.on_no_key(now, &error),
             Input::LogLine(line) => self.on_log_line(now, &line),
             Input::Reload(reload) => self.on_reload(now, *reload),
             Input::Stop => self.on_stop(now),
@@ -258,8 +269,15 @@ impl Server {
             return Some(Instant::ZERO);
         }
         let expiry = if self.expiries == 0 { self.heartbeats.next() } else { None };
-        let (calls, sources) = (self.call_timers.next(), self.source_timers.next());
-        let times = [self.conn_timers.next(), calls, sources, expiry, self.ends.next(), self.draining];
+        let times = [
+            self.conn_timers.next(),
+            self.call_timers.next(),
+            self.source_timers.next(),
+            expiry,
+            self.keys.next(),
+            self.ends.next(),
+            self.draining,
+        ];
         times.into_iter().flatten().min()
     }
 
@@ -296,7 +314,7 @@ impl Server {
         }
         self.ctx.last_contact = if self.ctx.is_leader { Duration::ZERO } else { Duration::MAX };
         let term = self.leader.known.term.0;
-        self.ctx.raft = RaftFacts { last_term: term, last_index: self.notified_index };
+        self.ctx.raft = RaftFacts { last_term: term, last_index: self.notified_index, stable_since: self.leader.since };
     }
 
     fn on_failed(&mut self, now: Instant, conn: ConnId, error: &str) {
@@ -350,6 +368,7 @@ impl Server {
         }
         self.expire_heartbeats(now);
         self.on_ends_due(now);
+        self.on_keys_due(now);
         self.step_wakes(now);
         self.step_fanouts(now);
     }

@@ -160,6 +160,7 @@ impl Server {
         if touched.everything {
             self.events.begin_anew(index.0);
             self.close_subscribers(now);
+            self.grace_again();
         } else if touched.keys.contains(&WatchKey::acl()) {
             self.recheck_subscribers(now);
         }

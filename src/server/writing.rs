@@ -25,6 +25,12 @@ pub(super) enum Internal {
     LocksExpired(Vec<LockName>),
     /// The time of some tokens is over.
     TokensExpired,
+    /// A fresh key is made known.
+    NewKey,
+    /// Variables are put under the newest key.
+    Reseal,
+    /// A step of this restore.
+    Restore(u64),
     /// Nobody waits.
     Other,
 }

@@ -5,8 +5,8 @@
 //! refuses the snapshot: it would lose what is in it.
 
 use crate::base::id::Index;
-use crate::state::State;
-use crate::state::var_rows;
+use crate::state::acl::stored;
+use crate::state::{State, namespaces, operator, var_rows};
 use crate::wire::msgpack::{Decoder, Result as Decoded};
 
 /// One table in a snapshot.
@@ -26,7 +26,17 @@ pub(super) struct Section {
 }
 
 /// All of them, in the order in which they are written.
-pub(super) const SECTIONS: &[Section] = &[var_rows::VARS, var_rows::FENCES];
+pub(super) const SECTIONS: &[Section] = &[
+    var_rows::VARS,
+    var_rows::FENCES,
+    stored::TOKENS,
+    stored::POLICIES,
+    stored::ROLES,
+    stored::BOOTSTRAP,
+    namespaces::SECTION,
+    operator::CONFIGURATIONS,
+    operator::RESTORE,
+];
 
 /// Tags of sections.
 #[allow(dead_code)]
@@ -47,4 +57,6 @@ pub(super) mod tag {
     pub(in crate::state) const OPERATOR: u64 = 7;
     /// A restore that is under way.
     pub(in crate::state) const RESTORE: u64 = 8;
+    /// When the first management token was made.
+    pub(in crate::state) const ACL_BOOTSTRAP: u64 = 9;
 }

@@ -362,7 +362,7 @@ fn decode_state(d: &mut Decoder<'_>, head: &StateHead, sections: &[(&Section, &S
     state.nodes.restore_index(head.nodes_index);
     let mut signing_keys = Vec::new();
     for _ in 0..head.keys {
-        signing_keys.push(fields(d, 4, decode_key)?);
+        signing_keys.push(decode_key(d)?);
     }
     state.signing_keys = SigningKeys::restored(signing_keys, head.keys_index);
     for (section, said) in sections {
@@ -459,18 +459,28 @@ fn count_pairs(bytes: &[u8]) -> Decoded<usize> {
 }
 
 fn encode_key(key: &SigningKey, e: &mut Encoder) {
-    e.array(4);
+    e.array(6);
     e.str(&key.key_id);
     e.bytes(&key.public_key);
     e.i64(key.create_time);
     e.u64(key.create_index);
+    e.u64(key.modify_index);
+    e.bool(key.rekey);
 }
 
 fn decode_key(d: &mut Decoder<'_>) -> Decoded<SigningKey> {
-    Ok(SigningKey {
+    let len = d.array()?.unwrap_or(0);
+    let later = len.checked_sub(4).ok_or_else(|| d.error("a field is missing"))?;
+    let mut key = SigningKey {
         key_id: Msg::decode(d)?,
         public_key: d.bytes()?.to_vec(),
         create_time: d.i64()?,
         create_index: d.u64()?,
-    })
+        ..SigningKey::default()
+    };
+    // The first builds wrote the fields up to here.
+    key.modify_index = if later > 0 { d.u64()? } else { key.create_index };
+    key.rekey = later > 1 && d.bool()?;
+    (2..later).try_for_each(|_| d.skip())?;
+    Ok(key)
 }

@@ -2,7 +2,7 @@
 //!
 //! Rows are kept by their key, a text. A clone shares everything with what it was cloned from and costs nothing.
 //!
-//! **Invariant:** the index never falls.
+//! **Invariant:** the index never falls, but when a snapshot takes the place of the whole state.
 
 use std::ops::Bound;
 use std::sync::Arc;
@@ -61,6 +61,15 @@ impl<T> Table<T> {
     /// The index of the last change; 0 when it was never written.
     pub fn index(&self) -> Index {
         self.index
+    }
+
+    /// Makes of each row what `lowered` makes of it, if it makes something of it, and sets the table's own index: the
+    /// one change that may let it fall, when a snapshot takes the place of the state.
+    pub(super) fn lower(&mut self, most: Index, lowered: impl Fn(&T) -> Option<T>) {
+        let changed: Vec<(Arc<str>, Arc<T>)> =
+            self.rows.iter().filter_map(|(key, row)| Some((Arc::clone(key), Arc::new(lowered(row)?)))).collect();
+        self.rows.extend(changed);
+        self.index = most;
     }
 
     /// How many rows there are.

@@ -132,6 +132,16 @@ impl Vars {
         note(&removed, true, applied);
     }
 
+    /// Makes every index above `most` that one, and the table's own too. Fences stay: they are above any index that a
+    /// later lock would get, and locks heed that.
+    pub(super) fn lower_indexes(&mut self, most: Index) {
+        self.table.lower(most, |var| {
+            let (create_index, modify_index) = (var.create_index.min(most.0), var.modify_index.min(most.0));
+            let is_low = (create_index, modify_index) == (var.create_index, var.modify_index);
+            (!is_low).then(|| Var { create_index, modify_index, ..var.clone() })
+        });
+    }
+
     /// Panics unless everything that follows from the rows is as they say.
     #[cfg(test)]
     pub(super) fn check_invariants(&self) {

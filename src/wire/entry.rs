@@ -10,9 +10,11 @@ use crate::wire::body::node::{DrainStrategy, NodeEvent};
 use crate::wire::body::operator::{AutopilotConfig, SchedulerConfiguration};
 use crate::wire::msgpack::{DecodeError, Decoder, Encoder, Msg, Raw, Result};
 
+pub mod key;
 pub mod restore;
 pub mod var;
 
+use self::key::RootKey;
 use self::restore::{RestoreBegin, RestoreChunk, RestoreEnd};
 use self::var::{LockName, Resealed, VarApply};
 
@@ -215,6 +217,8 @@ pub enum Command {
     RestoreChunk(RestoreChunk),
     /// All of it is there.
     RestoreEnd(RestoreEnd),
+    /// A new key of the key ring, which signs and seals from now on (Keyring.Rotate).
+    RootKeyAdd(RootKey),
 }
 
 /// The small numbers that commands have on disk. Never given out twice.
@@ -250,6 +254,7 @@ mod tag {
     pub(super) const RESTORE_BEGIN: u64 = 28;
     pub(super) const RESTORE_CHUNK: u64 = 29;
     pub(super) const RESTORE_END: u64 = 30;
+    pub(super) const ROOT_KEY_ADD: u64 = 31;
 }
 
 /// Values of the array in front of the command's own: version, time, session, tag.
@@ -372,6 +377,7 @@ impl Command {
             Command::RestoreBegin(_) => (tag::RESTORE_BEGIN, 1),
             Command::RestoreChunk(_) => (tag::RESTORE_CHUNK, 1),
             Command::RestoreEnd(_) => (tag::RESTORE_END, 1),
+            Command::RootKeyAdd(_) => (tag::ROOT_KEY_ADD, 1),
         }
     }
 
@@ -448,6 +454,7 @@ impl Command {
             Command::RestoreBegin(body) => body.encode(e),
             Command::RestoreChunk(body) => body.encode(e),
             Command::RestoreEnd(body) => body.encode(e),
+            Command::RootKeyAdd(body) => body.encode(e),
         }
     }
 
@@ -512,6 +519,7 @@ impl Command {
             tag::RESTORE_BEGIN => Command::RestoreBegin(RestoreBegin::default()),
             tag::RESTORE_CHUNK => Command::RestoreChunk(RestoreChunk::default()),
             tag::RESTORE_END => Command::RestoreEnd(RestoreEnd::default()),
+            tag::ROOT_KEY_ADD => Command::RootKeyAdd(RootKey::default()),
             _ => return None,
         })
     }
@@ -589,6 +597,7 @@ impl Command {
             Command::RestoreBegin(body) => *body = Msg::decode(d)?,
             Command::RestoreChunk(body) => *body = Msg::decode(d)?,
             Command::RestoreEnd(body) => *body = Msg::decode(d)?,
+            Command::RootKeyAdd(body) => *body = Msg::decode(d)?,
         }
         Ok(self)
     }

@@ -1,5 +1,6 @@
 //! Bytes to values and back: every format that crosses a socket or a disk. Knows no settings and no machines.
 
+pub mod archive;
 pub mod body;
 pub mod entry;
 pub mod first_byte;

@@ -3,6 +3,7 @@
 mod commands;
 mod drain;
 mod forms;
+mod operators;
 mod random;
 mod snapshots;
 

@@ -170,7 +170,7 @@ fn keys_are_listed_made_and_deleted() {
         call(&mut world, "Keyring.Delete", &KeyringDeleteRequest { key_id: "a".to_owned(), ..Default::default() });
     assert_eq!(came.error(), "RPC Error:: 400,root key in use, cannot delete");
 
-    world.ctx.signer = Some(super::identities::signer("c"));
+    world.ctx.signer = Some(identities::signer("c"));
     for full in [false, true] {
         let came = rotate(&mut world, KeyringRotateRequest { full, ..Default::default() });
         assert_eq!(came, Came::Other(Outcome::MakeKey { finish: Finish::KeyringRotate { full } }));

@@ -23,6 +23,9 @@ pub(super) fn refuse(method: &str, code: u16, text: &str) -> StreamOutcome {
 }
 
 fn message(method: &str, code: u16, text: &str) -> Vec<u8> {
+    if matches!(method, "Operator.SnapshotSave" | "Operator.SnapshotRestore") {
+        return super::snapshot::response(code, text);
+    }
     let error = Some(StreamError { message: text.to_owned(), code: Some(i64::from(code)) });
     if method == "Event.Stream" {
         EventStreamWrapper { error, event: None }.to_bytes()

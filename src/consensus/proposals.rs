@@ -48,6 +48,11 @@ impl Proposals {
         None
     }
 
+    /// Whether none waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.by_place.is_empty()
+    }
+
     /// Takes in a proposal that was appended.
     pub(crate) fn insert(&mut self, id: CallId, index: Index, term: Term, bytes: usize) {
         self.bytes += bytes;
@@ -112,7 +117,7 @@ pub(crate) fn command_kind(command: &Command) -> &'static str {
         Command::NodeUpdateDrain { .. } | Command::NodeDrainComplete { .. } => "NodeUpdateDrainRequestType",
         Command::NodeUpdateEligibility { .. } => "NodeUpdateEligibilityRequestType",
         Command::NodeEmitEvents { .. } => "UpsertNodeEventsType",
-        Command::SigningKeyAdd { .. } => "RootKeyMetaUpsertRequestType",
+        Command::SigningKeyAdd { .. } | Command::RootKeyAdd(_) => "RootKeyMetaUpsertRequestType",
         Command::VarApply(_)
         | Command::LockRenew(_)
         | Command::LocksExpire { .. }

@@ -23,7 +23,10 @@ use crate::server::Server;
 use crate::server::port::{Listener, Settings};
 use crate::state::State;
 
+use super::audit::Audit;
+use super::bootstrap_reset::BootstrapReset;
 use super::clock::SystemClock;
+use super::config_json::config_json;
 use super::consensus_thread::{self, ConsensusCommand, ConsensusParts};
 use super::data_dir::DataDir;
 use super::doors;
@@ -153,10 +156,12 @@ fn serve(source: &ConfigSource, loaded: Reloaded, signals: Signals, logs: Logs) 
         pool,
         proposals: Proposals::new(hand_over(consensus.commands.clone())),
         logs: Some(logs),
+        audit: config.audit_file.as_deref().map(Audit::start).transpose()?,
         notifier: Notifier::from_environment(),
         keyring: Some(Keyring::new(folder.path())),
         reloader: Some(Reloader::new(source.clone(), loaded.clone())),
         expiry,
+        bootstrap_reset: config.acl_enabled.then(|| BootstrapReset::new(folder.path())),
         post,
     };
     let parts = Parts { machine, poll, bell, clock, listeners, signals: Some(signals), channels, hands };
@@ -173,6 +178,9 @@ fn run_loop(event_loop: EventLoop<Server>) -> std::io::Result<u8> {
         Ok(Ok((status, hands))) => {
             if !hands.pool.stop() {
                 warn!("a handler still runs: it ends with the process");
+            }
+            if let Some(audit) = hands.audit {
+                audit.finish();
             }
             Ok(status)
         }
@@ -311,13 +319,13 @@ fn settings(
         Some(address) => Ok(address.clone()),
         None => address_of(listeners, listener).map(|address| address.to_string()),
     };
+    let (rpc, http) =
+        (advertised(&config.advertise_rpc, Listener::Rpc)?, advertised(&config.advertise_http, Listener::Http)?);
     Ok(Settings {
         name: config.name.clone(),
         server_id,
         region: config.region.clone(),
         datacenter: config.datacenter.clone(),
-        advertise_rpc: advertised(&config.advertise_rpc, Listener::Rpc)?,
-        advertise_http: advertised(&config.advertise_http, Listener::Http)?,
         bootstrap_expect: config.bootstrap_expect,
         conn: conn_limits(config),
         rpc_security: loaded.tls.rpc.clone(),
@@ -337,11 +345,13 @@ fn settings(
         prometheus: config.prometheus,
         seed,
         entropy: crate::api::secrets::Entropy(entropy::bytes()?),
-        acl_enabled: false,
+        acl_enabled: config.acl_enabled,
         variables_max_bytes: config.variables_max_size_bytes,
         locks_min_ttl: config.locks_min_ttl,
-        audit: false,
-        config_json: "{}".into(),
+        audit: config.audit_file.is_some(),
+        config_json: config_json(config, &rpc, &http, config.acl_enabled).into(),
+        advertise_rpc: rpc,
+        advertise_http: http,
         version: env!("CARGO_PKG_VERSION").to_owned(),
     })
 }

@@ -64,6 +64,8 @@ pub enum Told {
     SigningKey {
         /// What was asked for.
         wanted: Option<String>,
+        /// Whether a new one was.
+        fresh: bool,
         /// The key.
         result: Result<(Arc<Signer>, Arc<Sealer>), String>,
     },

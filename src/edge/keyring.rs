@@ -1,4 +1,4 @@
-//! The private keys that sign identities, one file each in the data folder. They never leave it: what is replicated is
+//! The private keys that sign identities and seal variables, one file each in the data folder. They never leave it: what is replicated is
 //! the public half.
 
 use std::fs;
@@ -21,6 +21,8 @@ use super::inbox::{Post, Told};
 const FOLDER: &str = "keyring";
 /// `<key id>.pk8`: an Ed25519 key in PKCS#8 version 2 form (RFC 8410, RFC 5958).
 const EXTENSION: &str = "pk8";
+/// What a deleted key's file ends with.
+const LAID_ASIDE: &str = "pk8.deleted";
 
 /// Makes and loads signing keys.
 #[derive(Clone, Debug)]
@@ -64,16 +66,52 @@ impl Keyring {
     ///
     /// # Errors
     /// When the system has no more threads.
-    pub fn fetch(&self, wanted: Option<String>, post: &Post) -> std::io::Result<()> {
+    pub fn fetch(&self, wanted: Option<String>, fresh: bool, post: &Post) -> std::io::Result<()> {
         let (keyring, post) = (self.clone(), post.clone());
         thread::Builder::new().name("signing-key".to_owned()).spawn(move || {
-            let result = keyring.load_or_make(wanted.as_deref()).and_then(|signer| {
+            let signer = if fresh { keyring.make_another() } else { keyring.load_or_make(wanted.as_deref()) };
+            let result = signer.and_then(|signer| {
                 let sealer = keyring.sealer(signer.key_id())?;
                 Ok((Arc::new(signer), Arc::new(sealer)))
             });
-            post.tell(Told::SigningKey { wanted, result });
+            post.tell(Told::SigningKey { wanted, fresh, result });
         })?;
         Ok(())
+    }
+
+    /// Makes a key in any case. Blocks on the disk.
+    ///
+    /// # Errors
+    /// A sentence that names the file.
+    pub fn make_another(&self) -> Result<Signer, String> {
+        make_private_folder(&self.folder).map_err(|error| format!("{}: {error}", self.folder.display()))?;
+        self.make()
+    }
+
+    /// Renames a deleted key's file, on a thread of its own: it is loaded no more, and not lost either, as an older
+    /// snapshot may hold variables under it.
+    ///
+    /// # Errors
+    /// When the system has no more threads.
+    pub fn lay_aside(&self, key_id: String) -> std::io::Result<()> {
+        let keyring = self.clone();
+        thread::Builder::new().name("signing-key".to_owned()).spawn(move || match keyring.rename_deleted(&key_id) {
+            Ok(to) => log::info!("key was deleted: key_id={key_id} laid_aside={}", to.display()),
+            Err(error) => log::error!("deleted key stays on disk: key_id={key_id} error=\"{error}\""),
+        })?;
+        Ok(())
+    }
+
+    fn rename_deleted(&self, key_id: &str) -> Result<PathBuf, String> {
+        if !is_key_id(key_id) {
+            return Err("its id is no UUID".to_owned());
+        }
+        let from = self.path_of(key_id);
+        let to = from.with_extension(LAID_ASIDE);
+        fs::rename(&from, &to).map_err(|error| format!("{}: {error}", from.display()))?;
+        let synced = fs::File::open(&self.folder).and_then(|folder| folder.sync_all());
+        synced.map_err(|error| format!("{}: {error}", self.folder.display()))?;
+        Ok(to)
     }
 
     fn path_of(&self, key_id: &str) -> PathBuf {
@@ -156,6 +194,27 @@ mod tests {
         for other in ["2f2d1c08-9e27-4b0a-a3b5-7d5f9be7a111", "../../etc/passwd"] {
             assert_ne!(keyring.load_or_make(Some(other)).unwrap().key_id(), made.key_id());
         }
+    }
+
+    #[test]
+    fn another_key_is_made_beside_the_first_and_a_deleted_one_is_laid_aside() {
+        let folder = tempfile::tempdir().unwrap();
+        let keyring = Keyring::new(folder.path());
+        let first = keyring.load_or_make(None).unwrap();
+        let second = keyring.make_another().unwrap();
+        assert_ne!(first.key_id(), second.key_id());
+        let sealer = keyring.sealer(second.key_id()).unwrap();
+        assert!(sealer.has(first.key_id()) && **sealer.active_id() == *second.key_id());
+        let laid = keyring.rename_deleted(first.key_id()).unwrap();
+        assert_eq!(laid.file_name().unwrap().to_str().unwrap(), format!("{}.pk8.deleted", first.key_id()));
+        assert!(laid.exists());
+        assert!(!keyring.sealer(second.key_id()).unwrap().has(first.key_id()), "it is loaded no more");
+        // Once only, and nothing outside the folder.
+        assert!(keyring.rename_deleted(first.key_id()).unwrap_err().contains(first.key_id()));
+        assert!(keyring.rename_deleted("../../etc/passwd").is_err());
+        // Its old name brings it back.
+        fs::rename(&laid, laid.with_extension("")).unwrap();
+        assert!(keyring.sealer(second.key_id()).unwrap().has(first.key_id()));
     }
 
     #[test]

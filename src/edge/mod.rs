@@ -3,8 +3,11 @@
 //!
 //! Decides nothing about the protocol: what is to be done, the server machine says.
 
+mod audit;
+pub mod bootstrap_reset;
 pub mod certificates;
 pub mod clock;
+mod config_json;
 mod connections;
 pub mod consensus_thread;
 pub mod daemon;

@@ -24,9 +24,15 @@ impl<M: Machine> EventLoop<M> {
                 self.follow_ups.extend(refused.into_iter().map(|id| Input::NotEnqueued { id }));
                 self.set_proposals_alarm();
             }
-            Output::MakeSigningKey { key_id, fresh: _ } => self.fetch_signing_key(key_id),
-            Output::Audit(_) => todo!("audit"),
+            Output::Audit(line) => {
+                if let Some(audit) = &self.hands.audit {
+                    audit.line(line);
+                }
+            }
+            Output::MakeSigningKey { key_id, fresh } => self.fetch_signing_key(key_id, fresh),
+            Output::ForgetKey { key_id } => self.lay_key_aside(key_id),
             Output::Reload => {
+                self.reopen_audit();
                 self.reload_wanted = true;
                 self.start_reload();
             }
@@ -63,10 +69,20 @@ impl<M: Machine> EventLoop<M> {
         }
     }
 
-    pub(super) fn fetch_signing_key(&mut self, key_id: Option<String>) {
+    pub(super) fn fetch_signing_key(&mut self, key_id: Option<String>, fresh: bool) {
         let Some(keyring) = &self.hands.keyring else { return };
-        if let Err(error) = keyring.fetch(key_id, &self.hands.post) {
+        if let Err(error) = keyring.fetch(key_id, fresh, &self.hands.post) {
             log::error!("no signing key: error=\"{error}\"");
+            if fresh {
+                self.follow_ups.push_back(Input::NoKey { error: error.to_string() });
+            }
+        }
+    }
+
+    fn lay_key_aside(&self, key_id: String) {
+        let Some(keyring) = &self.hands.keyring else { return };
+        if let Err(error) = keyring.lay_aside(key_id) {
+            log::error!("deleted key stays on disk: error=\"{error}\"");
         }
     }
 
@@ -104,6 +120,13 @@ impl<M: Machine> EventLoop<M> {
             Err(error) => log::error!("configuration not reloaded: error=\"{error}\""),
         }
         self.notify_waiting();
+    }
+
+    /// The audit log may have been moved away: a new file takes its place.
+    pub(super) fn reopen_audit(&self) {
+        if let Some(audit) = &self.hands.audit {
+            audit.reopen();
+        }
     }
 
     pub(super) fn end_reload(&mut self, result: Result<Box<Reloaded>, Vec<String>>) {

@@ -109,6 +109,7 @@ impl SnapshotFiles {
             SnapshotError::Version(version) => {
                 format!("{} is of version {version}, which this build does not know", path.display())
             }
+            SnapshotError::Section(_) => format!("{}: {e}", path.display()),
             SnapshotError::Truncated => damaged(bytes.len() as u64, "it ends early"),
         })?;
         if state.index() != meta.index {

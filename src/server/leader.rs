@@ -1,14 +1,12 @@
 //! What is known of who leads, and what a leader has to do beside answering: keys, heartbeats, drains left half done.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use log::Level;
 
-use crate::api::identity::Signer;
-use crate::api::seal::Sealer;
+use crate::base::id::ReplicaId;
 use crate::base::metric::Id;
-use crate::base::time::Instant;
+use crate::base::time::{Instant, WallTime};
 use crate::consensus::{Leadership, Resolution};
 use crate::state::ApplyResult;
 use crate::state::node::NodeStatus;
@@ -34,6 +32,9 @@ pub(super) struct Leader {
     pub(super) known: Leadership,
     /// When a leader was last heard; `None` for never.
     pub(super) heard: Option<Instant>,
+    /// Who was last known to lead, and since when.
+    pub(super) named: Option<ReplicaId>,
+    pub(super) since: Option<WallTime>,
 }
 
 impl Leader {
@@ -47,6 +48,10 @@ impl Server {
         let (was_ready, was_self) = (self.leader.known.ready, self.leader.known.is_self);
         self.leader.known = known;
         let view = self.leader.view();
+        if self.leader.known.leader != self.leader.named {
+            self.leader.named = self.leader.known.leader;
+            self.leader.since = Some(self.wall);
+        }
         let address = if view.is_self { self.settings.advertise_rpc.as_str() } else { "" };
         self.ctx.leader_rpc_addr = address.into();
         self.ctx.is_leader = view.is_self && view.ready;
@@ -61,6 +66,8 @@ impl Server {
         } else if was_self && !view.is_self {
             self.log(Level::Info, "cluster leadership lost".to_owned());
             self.heartbeats.clear_all();
+            self.reroute_lines(now);
+            self.stop_resealing();
         }
         self.say_status();
         if view.ready || view.is_self != was_self {
@@ -68,7 +75,7 @@ impl Server {
         }
     }
 
-    fn begin_to_lead(&mut self, now: Instant) {
+    pub(super) fn begin_to_lead(&mut self, now: Instant) {
         let state = self.root.load_full();
         let alive = state.nodes_from("").filter(|node| node.status != NodeStatus::Down);
         self.heartbeats.lead(now, alive.map(|node| &node.id));
@@ -84,21 +91,6 @@ impl Server {
             self.log(Level::Info, format!("serving requests: nodes={nodes} index={}", state.index()));
             self.output(Output::Ready);
         }
-    }
-
-    /// A key is on disk: its public half is made known, unless it is.
-    pub(super) fn on_keys(&mut self, signer: Arc<Signer>, sealer: Arc<Sealer>) {
-        let state = self.root.load_full();
-        if state.signing_keys().iter().all(|key| key.key_id != signer.key_id()) {
-            let command = Command::SigningKeyAdd {
-                key_id: signer.key_id().to_owned(),
-                public_key: signer.public_key().to_vec(),
-                create_time: self.wall.unix_nanos(),
-            };
-            self.propose_internal(command, Internal::Other);
-        }
-        self.ctx.signer = Some(signer);
-        self.ctx.sealer = Some(sealer);
     }
 
     /// Nodes that were not heard in time are marked down.
@@ -133,7 +125,16 @@ impl Server {
     }
 
     pub(super) fn on_internal_resolved(&mut self, now: Instant, internal: Internal, resolution: Resolution) {
-        let Internal::NodeDown(node_id) = internal else { return };
+        let node_id = match internal {
+            Internal::NodeDown(node_id) => node_id,
+            Internal::Grace => return self.on_grace_resolved(now, &resolution),
+            Internal::LocksExpired(locks) => return self.on_locks_resolved(now, &locks, &resolution),
+            Internal::TokensExpired => return self.on_tokens_resolved(now),
+            Internal::NewKey => return self.on_new_key_resolved(now, resolution),
+            Internal::Reseal => return self.on_reseal_resolved(now, &resolution),
+            Internal::Restore(id) => return self.on_restore_resolved(now, id, resolution),
+            Internal::Other => return,
+        };
         self.expiries -= 1;
         // Not written, or refused since the node was written meanwhile, by an operator perhaps: the node is looked at
         // again, by whoever leads then.

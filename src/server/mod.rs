@@ -4,21 +4,29 @@
 //! socket: `handle_input`, then `poll_output` until `None`, then sleep until `poll_timeout`.
 
 pub mod admit;
+mod audit;
 mod calls;
 pub mod events;
 pub mod heartbeat;
 mod http;
+pub mod keyring;
 mod leader;
 mod links;
+pub mod lock_queue;
+pub mod locks;
 mod monitor;
 mod node_calls;
 pub mod nodes;
+#[cfg(test)]
+mod operator_tests;
 pub mod park;
 mod parking;
 pub mod port;
+pub mod restore;
 pub mod route;
 pub mod run;
 mod sources;
+mod stats;
 mod writing;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -43,12 +51,16 @@ use self::admit::{LogLimiter, Places};
 use self::calls::Call;
 use self::events::EventBuffer;
 use self::heartbeat::{Heartbeats, Times};
+use self::keyring::Keys;
 use self::leader::Leader;
 use self::links::{Closing, Link};
+use self::lock_queue::LockQueue;
+use self::locks::Ends;
 use self::nodes::NodeConns;
 use self::park::Parked;
 use self::parking::Fanout;
 use self::port::{Input, Output, ProcessFacts, Reload, Settings};
+use self::restore::Restore;
 use self::sources::Source;
 use self::writing::Internal;
 
@@ -83,6 +95,7 @@ pub struct Server {
     fanouts: VecDeque<Fanout>,
     group_jobs: BTreeMap<CallId, (Key, u64)>,
     next_group_job: u64,
+    lock_queue: LockQueue,
     proposals: Vec<Proposal>,
     internal: BTreeMap<CallId, Internal>,
     next_internal: u64,
@@ -100,6 +113,10 @@ pub struct Server {
     nodes: NodeConns,
     heartbeats: Heartbeats,
     expiries: usize,
+    ends: Ends,
+    // What operators do.
+    keys: Keys,
+    restore: Option<Restore>,
     // Itself.
     draining: Option<Instant>,
     ended: bool,
@@ -136,7 +153,7 @@ impl Server {
         };
         let index = root.load().index().0;
         // What raft writes on its own account is no event: a fresh server has lost none.
-        let events_index = root.load().nodes_index().0;
+        let events_index = events_index(&root.load());
         let ctx = Ctx {
             server: Arc::new(facts),
             leader_rpc_addr: "".into(),
@@ -186,6 +203,7 @@ impl Server {
             fanouts: VecDeque::new(),
             group_jobs: BTreeMap::new(),
             next_group_job: u64::MAX,
+            lock_queue: LockQueue::default(),
             proposals: Vec::new(),
             internal: BTreeMap::new(),
             next_internal: FIRST_INTERNAL,
@@ -200,6 +218,9 @@ impl Server {
             nodes: NodeConns::default(),
             heartbeats: Heartbeats::new(times),
             expiries: 0,
+            ends: Ends::default(),
+            keys: Keys::default(),
+            restore: None,
             draining: None,
             ended: false,
             said_ready: false,
@@ -221,6 +242,7 @@ impl Server {
             Input::Notices(notices) => self.on_notices(now, notices),
             Input::NotEnqueued { id } => self.on_not_enqueued(now, id),
             Input::Keys { signer, sealer } => self.on_keys(signer, sealer),
+            Input::NoKey { error } => self.on_no_key(now, &error),
             Input::LogLine(line) => self.on_log_line(now, &line),
             Input::Reload(reload) => self.on_reload(now, *reload),
             Input::Stop => self.on_stop(now),
@@ -249,8 +271,15 @@ impl Server {
             return Some(Instant::ZERO);
         }
         let expiry = if self.expiries == 0 { self.heartbeats.next() } else { None };
-        let times =
-            [self.conn_timers.next(), self.call_timers.next(), self.source_timers.next(), expiry, self.draining];
+        let times = [
+            self.conn_timers.next(),
+            self.call_timers.next(),
+            self.source_timers.next(),
+            expiry,
+            self.keys.next(),
+            self.ends.next(),
+            self.draining,
+        ];
         times.into_iter().flatten().min()
     }
 
@@ -287,7 +316,7 @@ impl Server {
         }
         self.ctx.last_contact = if self.ctx.is_leader { Duration::ZERO } else { Duration::MAX };
         let term = self.leader.known.term.0;
-        self.ctx.raft = RaftFacts { last_term: term, last_index: self.notified_index };
+        self.ctx.raft = RaftFacts { last_term: term, last_index: self.notified_index, stable_since: self.leader.since };
     }
 
     fn on_failed(&mut self, now: Instant, conn: ConnId, error: &str) {
@@ -304,7 +333,7 @@ impl Server {
         for notice in notices {
             match notice {
                 Notice::Applied { index, touched, events } => {
-                    self.on_touched(index, &touched.keys);
+                    self.on_touched(now, index, &touched);
                     if !events.is_empty() {
                         news = true;
                         let dropped = self.events.push(index.0, events);
@@ -326,6 +355,7 @@ impl Server {
         if news {
             self.pump_subscribers(now);
         }
+        self.look_at_ends(now);
     }
 
     fn on_timeout(&mut self, now: Instant) {
@@ -339,6 +369,8 @@ impl Server {
             self.on_source_due(now, key);
         }
         self.expire_heartbeats(now);
+        self.on_ends_due(now);
+        self.on_keys_due(now);
         self.step_wakes(now);
         self.step_fanouts(now);
     }
@@ -392,9 +424,11 @@ impl Server {
         self.metrics.set(Id::Descriptors, facts.descriptors as f64);
         self.metrics.set(Id::HandlerQueue, facts.handler_queue as f64);
         self.metrics.set(Id::LogLost, facts.log_lines_lost as f64);
+        self.metrics.set(Id::AuditLost, facts.audit_lines_lost as f64);
         for (file, ends) in &facts.certificates {
             self.metrics.set_labelled(Id::CertificateExpiry, file, *ends as f64);
         }
+        self.ctx.acl_bootstrap_reset = facts.acl_bootstrap_reset;
         let next = facts.certificates.iter().min_by_key(|(_, ends)| *ends);
         self.certificate_ends = next.cloned();
         self.say_status();
@@ -416,6 +450,9 @@ impl Server {
             (Id::EventsBufferedBytes, self.events.bytes()),
             (Id::HeartbeatActive, self.heartbeats.len()),
             (Id::Nodes, state.node_count()),
+            (Id::Variables, state.var_count()),
+            (Id::Locks, state.lock_count()),
+            (Id::LockWaiters, self.lock_queue.len()),
             (Id::NodeConns, self.nodes.len()),
             (Id::Leader, usize::from(leads)),
         ] {
@@ -449,4 +486,11 @@ impl Server {
             self.log(Level::Info, line);
         }
     }
+}
+
+/// The last index whose entry may have made events: a server that begins holds none of them.
+fn events_index(state: &State) -> u64 {
+    let tables =
+        [state.nodes_index(), state.vars_index(), state.tokens_index(), state.policies_index(), state.roles_index()];
+    tables.into_iter().map(|index| index.0).max().unwrap_or(0)
 }

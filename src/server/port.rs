@@ -15,6 +15,9 @@ use crate::base::id::{CallId, ConnId};
 use crate::conn::Security;
 use crate::consensus::{Notice, Proposal};
 
+use super::keyring::Batch;
+use super::restore::Unpacked;
+
 /// Which port a connection came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Listener {
@@ -75,6 +78,11 @@ pub enum Input<'a> {
         signer: Arc<Signer>,
         /// Seals and opens the items of variables.
         sealer: Arc<Sealer>,
+    },
+    /// A fresh key could not be put on disk.
+    NoKey {
+        /// A sentence that names the file.
+        error: String,
     },
     /// A line of the log, for monitors; only while [`Output::Monitor`] asked for its level.
     LogLine(Arc<LogLine>),
@@ -182,6 +190,16 @@ pub enum Work {
         /// What became of it.
         resolved: Resolved,
     },
+    /// Variables that are not under the newest key: opens and seals some.
+    Reseal {
+        /// So many are looked at.
+        most: usize,
+    },
+    /// Unpacks a snapshot and looks whether all of it is whole.
+    Restore {
+        /// The archive.
+        archive: Arc<Vec<u8>>,
+    },
 }
 
 /// What a handler wants.
@@ -191,6 +209,10 @@ pub enum JobOutcome {
     Call(Outcome),
     /// Of a streaming call.
     Streaming(StreamOutcome),
+    /// Of [`Work::Reseal`].
+    Resealed(Batch),
+    /// Of [`Work::Restore`]; or why not, as the caller is told.
+    Unpacked(Result<Arc<Unpacked>, String>),
     /// The handler panicked: a fault of ours. The text is for the log; the caller sees `internal error`.
     Panicked(String),
     /// The queue of the handler pool is full: nothing was run.
@@ -228,6 +250,11 @@ pub enum Output {
         key_id: Option<String>,
         /// Make a new one in any case.
         fresh: bool,
+    },
+    /// A key was deleted: lay its file aside, so that nothing is sealed or opened with it at the next start.
+    ForgetKey {
+        /// Which.
+        key_id: String,
     },
     /// Write a line to the audit log.
     Audit(String),

@@ -5,12 +5,15 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use crate::api;
 use crate::api::Request;
 use crate::state::State;
 
+use super::keyring::reseal;
 use super::port::{Job, JobOutcome, Work};
+use super::restore::unpack;
 
 /// Runs a job against a root of the state.
 ///
@@ -34,6 +37,8 @@ fn run_work(job: &Job, state: &State) -> JobOutcome {
             let request = Request { method: method.name, body, base: *base, caller: &job.caller, last_run: true };
             JobOutcome::Streaming((method.run)(&request, state, &job.ctx))
         }
+        Work::Reseal { most } => JobOutcome::Resealed(reseal(*most, state, &job.ctx)),
+        Work::Restore { archive } => JobOutcome::Unpacked(unpack(archive).map(Arc::new)),
         Work::Finish { finish, resolved } => JobOutcome::Call(api::finish(finish, resolved, state, &job.ctx)),
     }
 }

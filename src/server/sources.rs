@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::api;
 use crate::api::StreamingMethod;
+use crate::api::event::still_allowed;
 use crate::api::outcome::{EventFilter, MonitorOptions, StreamOutcome, ToNode};
 use crate::base::bounded::Queue;
 use crate::base::id::{CallId, ConnId, StreamId};
@@ -19,6 +20,7 @@ use super::events::{self, Next};
 use super::links::Busy;
 use super::monitor;
 use super::port::{Job, LogLine, Output, Work};
+use super::restore::{UPLOAD_IDLE, Upload};
 
 /// Between two heartbeats of an event stream (transport notes, section 6).
 const EVENT_HEARTBEAT: Duration = Duration::from_secs(30);
@@ -26,6 +28,8 @@ const EVENT_HEARTBEAT: Duration = Duration::from_secs(30);
 const MONITOR_HEARTBEAT: Duration = Duration::from_secs(1);
 /// Log lines are gathered this long.
 const MONITOR_BATCH: Duration = Duration::from_millis(200);
+/// Why a subscription ends that its reader may begin again.
+const SUBSCRIPTION_CLOSED: &str = "subscription closed by server, client should resubscribe";
 /// Log lines that wait for a slow reader; what is over is counted and told.
 const MONITOR_LINES: usize = 512;
 
@@ -45,8 +49,12 @@ pub(super) struct Source {
 enum Kind {
     /// The header was acknowledged.
     AwaitsArgument,
-    /// The handler runs.
-    Starting,
+    /// The handler runs on this argument. What comes meanwhile is kept; without credit it is no more than a window.
+    Starting {
+        body: Arc<[u8]>,
+        early: Vec<u8>,
+        finished: bool,
+    },
     Events {
         filter: EventFilter,
         position: u64,
@@ -60,6 +68,8 @@ enum Kind {
         send_at: Option<Instant>,
         heartbeat_at: Instant,
     },
+    /// An archive comes in, and is restored.
+    Restore(Upload),
     /// Toward a node, on another connection. What waits is bounded by the windows of the two streams: bytes are
     /// credited only once they were passed on.
     Bridge {
@@ -104,7 +114,7 @@ impl Server {
         let Kind::AwaitsArgument = source.kind else { return };
         let method = source.method;
         let body: Arc<[u8]> = body.into();
-        source.kind = Kind::Starting;
+        source.kind = Kind::Starting { body: Arc::clone(&body), early: Vec::new(), finished: false };
         self.next_group_job -= 1;
         let id = CallId(self.next_group_job);
         self.stream_jobs.insert(id, key);
@@ -117,6 +127,19 @@ impl Server {
     pub(super) fn on_stream_outcome(&mut self, now: Instant, job: CallId, outcome: StreamOutcome) {
         let Some(key) = self.stream_jobs.remove(&job) else { return };
         let end = self.events.end();
+        if let StreamOutcome::Refuse(message) = &outcome {
+            self.audit_refused_stream(key, message);
+        }
+        let Some(source) = self.sources.get_mut(key) else { return };
+        let (conn, stream) = (source.conn, source.stream);
+        let (early, finished) = match &mut source.kind {
+            Kind::Starting { early, finished, .. } => (std::mem::take(early), *finished),
+            _ => (Vec::new(), false),
+        };
+        if !matches!(outcome, StreamOutcome::Restore | StreamOutcome::ToNode(_)) && !early.is_empty() {
+            let count = early.len();
+            self.with_conn(now, conn, |now, c| c.consumed(now, stream, count));
+        }
         let Some(source) = self.sources.get_mut(key) else { return };
         match outcome {
             StreamOutcome::Refuse(message) => {
@@ -143,9 +166,23 @@ impl Server {
                 self.set_source_timer(key, Some(heartbeat_at));
                 self.update_monitor_level();
             }
-            StreamOutcome::ToNode(to_node) => self.bridge(now, key, &to_node),
-            StreamOutcome::Send(_) => todo!("operator"),
-            StreamOutcome::Restore => todo!("operator"),
+            StreamOutcome::ToNode(to_node) => self.bridge(now, key, &to_node, early),
+            StreamOutcome::Send(messages) => {
+                self.metrics.count(Id::SnapshotSaved);
+                source.unsent.extend(messages.into_iter().map(|message| (message, 0)));
+                self.end_after_sending(now, key);
+            }
+            StreamOutcome::Restore => {
+                source.kind = Kind::Restore(Upload::default());
+                if let Err((code, text)) = self.restore_begin(key) {
+                    return self.restore_ended(now, key, Err((code, text)));
+                }
+                self.set_source_timer(key, Some(now + UPLOAD_IDLE));
+                self.take_upload(now, key, &early);
+                if finished {
+                    self.on_stream_finished(now, conn, stream);
+                }
+            }
         }
     }
 
@@ -158,7 +195,7 @@ impl Server {
 
     // Bridges.
 
-    fn bridge(&mut self, now: Instant, key: Key, to_node: &ToNode) {
+    fn bridge(&mut self, now: Instant, key: Key, to_node: &ToNode, early: Vec<u8>) {
         let conns: Vec<ConnId> = self.nodes.of(&to_node.node_id).map(|(conn, _)| conn).collect();
         for conn in conns {
             let Some(Ok(stream)) = self.with_conn(now, conn, |now, c| c.open_streaming(now, &to_node.method)) else {
@@ -167,7 +204,7 @@ impl Server {
             self.set_busy(conn, stream, Some(Busy::Source(key)));
             if let Some(source) = self.sources.get_mut(key) {
                 let argument = to_node.body.clone();
-                let to_node = VecDeque::new();
+                let to_node = if early.is_empty() { VecDeque::new() } else { [(early.into(), 0)].into() };
                 source.kind = Kind::Bridge { to: (conn, stream), acked: false, argument, to_node };
             }
             return;
@@ -175,13 +212,41 @@ impl Server {
         self.refuse_stream(now, key, &to_node.no_path);
     }
 
-    /// Ends a stream with an error, in the wrapper of its method.
-    fn refuse_stream(&mut self, now: Instant, key: Key, text: &str) {
+    // Uploads.
+
+    /// Takes bytes of an upload; as many may come again.
+    fn take_upload(&mut self, now: Instant, key: Key, bytes: &[u8]) {
+        self.with_upload(key, |server, upload| server.on_upload(now, key, upload, bytes));
+        let Some(source) = self.sources.get(key) else { return };
+        let (conn, stream) = (source.conn, source.stream);
+        let idle = !source.ending && !self.restore_is_running(key);
+        self.set_source_timer(key, idle.then(|| now + UPLOAD_IDLE));
+        self.with_conn(now, conn, |now, c| c.consumed(now, stream, bytes.len()));
+    }
+
+    /// Does something with the upload of a source. The source may be gone afterwards.
+    fn with_upload(&mut self, key: Key, act: impl FnOnce(&mut Server, &mut Upload)) {
+        let Some(Source { kind: Kind::Restore(upload), .. }) = self.sources.get_mut(key) else { return };
+        let mut taken = std::mem::take(upload);
+        act(self, &mut taken);
+        if let Some(Source { kind: Kind::Restore(upload), .. }) = self.sources.get_mut(key) {
+            *upload = taken;
+        }
+    }
+
+    /// Sends a stream's last message.
+    pub(super) fn send_last(&mut self, now: Instant, key: Key, message: Arc<[u8]>) {
         if let Some(source) = self.sources.get_mut(key) {
-            let message = api::stream_error(source.method.name, text);
-            source.unsent.push_back((message.into(), 0));
+            source.unsent.push_back((message, 0));
         }
         self.end_after_sending(now, key);
+    }
+
+    /// Ends a stream with an error, in the wrapper of its method.
+    fn refuse_stream(&mut self, now: Instant, key: Key, text: &str) {
+        let Some(source) = self.sources.get(key) else { return };
+        let message = api::stream_error(source.method.name, text);
+        self.send_last(now, key, message.into());
     }
 
     pub(super) fn on_stream_acked(&mut self, now: Instant, conn: ConnId, stream: StreamId, error: &str) {
@@ -201,12 +266,16 @@ impl Server {
         let Some(Busy::Source(key)) = self.busy(conn, stream) else { return };
         let Some(source) = self.sources.get_mut(key) else { return };
         let from_node = (source.conn, source.stream) != (conn, stream);
-        let is_bridge = matches!(source.kind, Kind::Bridge { .. });
-        if !is_bridge {
+        match &mut source.kind {
+            Kind::Bridge { .. } => {}
+            Kind::Starting { early, .. } => return early.extend(bytes),
+            Kind::Restore(_) => return self.take_upload(now, key, &bytes),
             // Nothing is expected from the caller of the other kinds; what comes is dropped.
-            let count = bytes.len();
-            self.with_conn(now, conn, |now, c| c.consumed(now, stream, count));
-            return;
+            _ => {
+                let count = bytes.len();
+                self.with_conn(now, conn, |now, c| c.consumed(now, stream, count));
+                return;
+            }
         }
         if from_node {
             source.unsent.push_back((bytes.into(), 0));
@@ -311,6 +380,38 @@ impl Server {
         }
     }
 
+    /// The state was replaced: whoever follows it begins again.
+    pub(super) fn close_subscribers(&mut self, now: Instant) {
+        for key in self.sources.keys() {
+            if matches!(self.sources.get(key), Some(Source { kind: Kind::Events { .. }, .. })) {
+                self.close_subscription(now, key, SUBSCRIPTION_CLOSED);
+            }
+        }
+    }
+
+    /// Tokens or policies changed: who lost the right to its events is told so (endpoint notes, section 6).
+    pub(super) fn recheck_subscribers(&mut self, now: Instant) {
+        self.fresh_ctx(false);
+        let state = self.root.load_full();
+        let lost: Vec<(Key, String)> = (self.sources.iter())
+            .filter_map(|(key, source)| match &source.kind {
+                Kind::Events { filter, .. } => still_allowed(filter, &state, &self.ctx).err().map(|why| (key, why)),
+                _ => None,
+            })
+            .collect();
+        for (key, why) in lost {
+            self.close_subscription(now, key, &why);
+        }
+    }
+
+    fn close_subscription(&mut self, now: Instant, key: Key, why: &str) {
+        if let Some(source) = self.sources.get_mut(key) {
+            // A reader that is behind gets what is on its way, and then the end of it.
+            source.unsent.push_back((events::error_message(why, 500), 0));
+        }
+        self.end_after_sending(now, key);
+    }
+
     pub(super) fn on_stream_writable(&mut self, now: Instant, conn: ConnId, stream: StreamId) {
         let Some(Busy::Source(key)) = self.busy(conn, stream) else { return };
         let Some(source) = self.sources.get(key) else { return };
@@ -345,7 +446,18 @@ impl Server {
 
     pub(super) fn on_stream_finished(&mut self, now: Instant, conn: ConnId, stream: StreamId) {
         let Some(Busy::Source(key)) = self.busy(conn, stream) else { return };
-        let Some(source) = self.sources.get(key) else { return };
+        let Some(source) = self.sources.get_mut(key) else { return };
+        match &mut source.kind {
+            // One message is asked for: whoever closes its half waits for it.
+            Kind::Starting { finished, .. } if is_of_snapshots(source.method) => {
+                *finished = true;
+                return;
+            }
+            Kind::Restore(_) => {
+                return self.with_upload(key, |server, upload| server.on_upload_finished(now, key, upload));
+            }
+            _ => {}
+        }
         let other = match source.kind {
             Kind::Bridge { to, .. } => Some(to),
             _ => None,
@@ -364,6 +476,9 @@ impl Server {
         if let Some(at) = source.timer {
             self.source_timers.cancel(at, key);
         }
+        if matches!(source.kind, Kind::Restore(_)) {
+            self.restore_abandoned(key);
+        }
         let mut ends = vec![(source.conn, source.stream)];
         if let Kind::Bridge { to, .. } = source.kind {
             ends.push(to);
@@ -380,6 +495,11 @@ impl Server {
     /// The server is about to end: every stream is closed in an orderly way.
     pub(super) fn end_sources(&mut self, now: Instant) {
         for key in self.sources.keys() {
+            // What is about to be changed is told to whoever asked.
+            if self.restore_is_running(key) {
+                continue;
+            }
+            self.restore_abandoned(key);
             if let Some(Source { kind: Kind::Bridge { to, .. }, .. }) = self.sources.get(key) {
                 let (conn, stream) = *to;
                 self.set_busy(conn, stream, None);
@@ -470,14 +590,29 @@ impl Server {
                 }
                 Some(send_at.map_or(*heartbeat_at, |at| at.min(*heartbeat_at)))
             }
+            Kind::Restore(_) => return self.with_upload(key, |server, upload| server.on_upload_due(now, key, upload)),
             _ => None,
         };
         self.set_source_timer(key, next);
         self.pump(now, key);
     }
 
+    /// Whose stream it is, and what it asked for, while its handler runs.
+    pub(super) fn starting_stream(&self, key: Key) -> Option<(ConnId, &'static str, Arc<[u8]>)> {
+        let source = self.sources.get(key)?;
+        match &source.kind {
+            Kind::Starting { body, .. } => Some((source.conn, source.method.name, Arc::clone(body))),
+            _ => None,
+        }
+    }
+
     /// Streams that subscribe to events.
     pub(super) fn subscribers(&self) -> usize {
         self.sources.iter().filter(|(_, source)| matches!(source.kind, Kind::Events { .. })).count()
     }
+}
+
+/// Whether a stream answers once, rather than for as long as its caller listens.
+fn is_of_snapshots(method: &StreamingMethod) -> bool {
+    matches!(method.name, "Operator.SnapshotSave" | "Operator.SnapshotRestore")
 }

@@ -81,8 +81,8 @@ pub enum Inner {
     RunJob(u64),
     /// A job's outcome reaches the loop.
     Ran(CallId, Box<JobOutcome>),
-    /// A signing key reaches the loop.
-    SigningKey(Option<String>),
+    /// A signing key reaches the loop: the one wanted, or a new one in any case.
+    SigningKey(Option<String>, bool),
     /// The loop writes to sockets, at the end of its turn.
     Flush,
     /// A closed socket has had its time.

@@ -191,9 +191,13 @@ impl Process {
                 }
             }
             Output::Propose(proposals) => self.propose(ground, proposals),
-            Output::MakeSigningKey { key_id, fresh: _ } => {
+            Output::MakeSigningKey { key_id, fresh } => {
                 let wait = ground.a_while(Duration::from_millis(50));
-                ground.after(wait, Event::Process(self.life, Inner::SigningKey(key_id)));
+                ground.after(wait, Event::Process(self.life, Inner::SigningKey(key_id, fresh)));
+            }
+            Output::ForgetKey { key_id } => {
+                ground.trace.bytes(key_id.as_bytes());
+                ground.signing_keys.remove(&key_id);
             }
             Output::Log { text, .. } => {
                 ground.trace.bytes(text.as_bytes());
@@ -313,7 +317,7 @@ impl Process {
             }
             Inner::RunJob(key) => self.jobs.run(ground, self.life, key, &self.root),
             Inner::Ran(job, outcome) => self.feed(ground, Input::Ran { job, outcome: *outcome }),
-            Inner::SigningKey(wanted) => self.signing_key(ground, wanted),
+            Inner::SigningKey(wanted, fresh) => self.signing_key(ground, wanted, fresh),
             Inner::Flush => self.flush(ground),
             Inner::Parting(link) => self.end_parting(ground, link),
             Inner::Facts => {
@@ -324,9 +328,9 @@ impl Process {
         }
     }
 
-    fn signing_key(&mut self, ground: &mut Ground, wanted: Option<String>) {
+    fn signing_key(&mut self, ground: &mut Ground, wanted: Option<String>, fresh: bool) {
         let known = wanted.filter(|id| ground.signing_keys.contains_key(id));
-        let id = match known.or_else(|| ground.signing_keys.keys().next().cloned()) {
+        let id = match known.or_else(|| ground.signing_keys.keys().next().filter(|_| !fresh).cloned()) {
             Some(id) => id,
             None => {
                 let id = ground.rng.uuid();
@@ -341,8 +345,8 @@ impl Process {
         let signer = ground.signing_keys.get(&id).and_then(pkcs8).and_then(|bytes| Signer::new(&id, &bytes).ok());
         match signer {
             Some(signer) => {
-                let key = SealingKey::derive(&id, id.as_bytes()).ok();
-                let sealer = key.and_then(|key| Sealer::new(vec![key], &id));
+                let keys = ground.signing_keys.keys().filter_map(|id| SealingKey::derive(id, id.as_bytes()).ok());
+                let sealer = Sealer::new(keys.collect(), &id);
                 if let Some(sealer) = sealer {
                     self.feed(ground, Input::Keys { signer: Arc::new(signer), sealer: Arc::new(sealer) });
                 }

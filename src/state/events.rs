@@ -77,7 +77,19 @@ impl Payload {
                 json.push_str("{\"Node\":");
                 node.write_json(&mut json);
             }
-            Payload::Variable(..) | Payload::Token(_) | Payload::Policy(_) => todo!(),
+            Payload::Variable(var, deleted) => {
+                json.push_str("{\"Metadata\":");
+                var.write_json(&mut json);
+                json.push_str(if *deleted { ",\"Deleted\":true" } else { ",\"Deleted\":false" });
+            }
+            Payload::Token(token) => {
+                json.push_str("{\"ACLToken\":");
+                token.write_json(&mut json);
+            }
+            Payload::Policy(policy) => {
+                json.push_str("{\"ACLPolicy\":");
+                policy.write_json(&mut json);
+            }
         }
         json.push('}');
         json
@@ -105,6 +117,29 @@ impl Event {
             filter_keys: Vec::new(),
             namespace: "".into(),
             payload: Payload::Node(Arc::clone(node)),
+        }
+    }
+    /// Something that happened to a token, with the token as it is after it (before it, when it was removed).
+    pub fn of_token(kind: &'static str, token: &Arc<Token>) -> Event {
+        Event {
+            topic: TOPIC_ACL_TOKEN,
+            kind,
+            key: token.body.accessor_id.as_str().into(),
+            filter_keys: Vec::new(),
+            namespace: "".into(),
+            payload: Payload::Token(Arc::clone(token)),
+        }
+    }
+
+    /// Something that happened to a policy, with the policy as it is after it (before it, when it was removed).
+    pub fn of_policy(kind: &'static str, policy: &Arc<Policy>) -> Event {
+        Event {
+            topic: TOPIC_ACL_POLICY,
+            kind,
+            key: policy.body.name.as_str().into(),
+            filter_keys: Vec::new(),
+            namespace: "".into(),
+            payload: Payload::Policy(Arc::clone(policy)),
         }
     }
 }

@@ -6,7 +6,9 @@
 pub mod acl;
 pub mod crc32c;
 pub mod events;
+mod fences;
 pub mod keyring;
+mod locks;
 mod namespaces;
 pub mod node;
 mod nodes;
@@ -17,6 +19,8 @@ mod sections;
 pub mod snapshot;
 pub mod table;
 pub mod var;
+mod var_rows;
+mod var_writes;
 mod vars;
 pub mod watch;
 
@@ -104,8 +108,20 @@ impl State {
         match &entry.command {
             Command::Noop => Applied::default(),
             Command::SigningKeyAdd { key_id, public_key, create_time } => {
-                self.signing_keys.add(at.index, key_id, public_key, *create_time)
+                let (key_id, public_key) = (key_id.clone(), public_key.clone());
+                let key = SigningKey { key_id, public_key, create_time: *create_time, ..SigningKey::default() };
+                self.signing_keys.add(at.index, key)
             }
+            Command::RootKeyAdd(key) => self.signing_keys.add(
+                at.index,
+                SigningKey {
+                    key_id: key.key_id.clone(),
+                    public_key: key.public_key.0.clone(),
+                    create_time: key.create_time,
+                    rekey: key.rekey,
+                    ..SigningKey::default()
+                },
+            ),
             command @ (Command::VarApply(_)
             | Command::LockRenew(_)
             | Command::LocksExpire { .. }

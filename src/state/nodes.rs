@@ -95,6 +95,33 @@ impl Nodes {
         self.table.touch(index);
     }
 
+    /// Makes every index above `most` that one, and the table's own too.
+    pub(super) fn lower_indexes(&mut self, most: Index) {
+        let most_of = |node: &Node| {
+            let own = [node.modify_index, node.last_missed_heartbeat_index, node.last_alloc_update_index];
+            let events = node.events.iter().map(|event| event.create_index).max();
+            own.into_iter().chain(events).max().unwrap_or(0).max(node.create_index)
+        };
+        self.table.lower(most, |node| {
+            if most_of(node) <= most.0 {
+                return None;
+            }
+            let mut node = node.clone();
+            for index in [
+                &mut node.create_index,
+                &mut node.modify_index,
+                &mut node.last_missed_heartbeat_index,
+                &mut node.last_alloc_update_index,
+            ] {
+                *index = (*index).min(most.0);
+            }
+            for event in &mut node.events {
+                event.create_index = event.create_index.min(most.0);
+            }
+            Some(node)
+        });
+    }
+
     /// Node.Register: a new node, or new words of a known one.
     pub(super) fn register(&mut self, at: At, node: &[u8]) -> Applied {
         let said = match Registration::read(node) {

@@ -1,4 +1,4 @@
-//! Which node a SecretID belongs to, found without comparing secrets byte by byte.
+//! Whose a SecretID is, a node's or a token's, found without comparing secrets byte by byte.
 //!
 //! The map's key is a hash of the secret, so that the time a lookup takes tells nothing about how much of a guess
 //! was right. Never holds the secrets themselves.
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use imbl::OrdMap;
 use ring::digest;
 
-/// Node ids by the hash of their secret.
+/// Ids (of nodes, or accessors of tokens) by the hash of their secret.
 ///
 /// Cloned machines may share a secret under two ids: both are kept, in the order of the ids, and the first is found.
 #[derive(Clone, Debug, Default)]
@@ -17,12 +17,12 @@ pub(super) struct SecretIndex {
 }
 
 impl SecretIndex {
-    /// The ids of the nodes that may have this secret: the caller compares it once more, with [`same_secret`].
+    /// The ids of those that may have this secret: the caller compares it once more, with [`same_secret`].
     pub(super) fn candidates(&self, secret: &str) -> &[Arc<str>] {
         self.ids.get(&key_of(secret)).map_or(&[], |ids| ids)
     }
 
-    /// Notes that a node has this secret.
+    /// Notes that this id has this secret.
     pub(super) fn add(&mut self, secret: &str, id: &Arc<str>) {
         let key = key_of(secret);
         let mut ids = self.ids.get(&key).map_or_else(Vec::new, |ids| ids.to_vec());
@@ -32,7 +32,7 @@ impl SecretIndex {
         }
     }
 
-    /// Forgets that a node has this secret.
+    /// Forgets that this id has this secret.
     pub(super) fn remove(&mut self, secret: &str, id: &str) {
         let key = key_of(secret);
         let Some(ids) = self.ids.get(&key) else { return };
@@ -44,7 +44,7 @@ impl SecretIndex {
         }
     }
 
-    /// How many pairs of secret and node there are.
+    /// How many pairs of secret and id there are.
     #[cfg(test)]
     pub(super) fn pairs(&self) -> usize {
         self.ids.values().map(|ids| ids.len()).sum()
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_secret_leads_to_its_nodes() {
+    fn each_secret_leads_to_its_ids() {
         let (a, b): (Arc<str>, Arc<str>) = ("a".into(), "b".into());
         let mut index = SecretIndex::default();
         assert_eq!(index.pairs(), 0);

@@ -5,7 +5,8 @@
 //! refuses the snapshot: it would lose what is in it.
 
 use crate::base::id::Index;
-use crate::state::State;
+use crate::state::acl::stored;
+use crate::state::{State, namespaces, operator, var_rows};
 use crate::wire::msgpack::{Decoder, Result as Decoded};
 
 /// One table in a snapshot.
@@ -14,16 +15,28 @@ pub(super) struct Section {
     pub(super) tag: u64,
     /// The table's index.
     pub(super) index: fn(&State) -> Index,
-    /// Its rows, each one msgpack value, always in the same order.
+    /// Its rows, each one msgpack value, always in the same order. An iterator whose `size_hint` is exact spares a walk
+    /// through all of them.
     pub(super) rows: fn(&State) -> Box<dyn Iterator<Item = Vec<u8>> + '_>,
-    /// Reads one row into the state.
+    /// Reads one row into the state: refuses one that comes out of order, and passes over values that a later build
+    /// added to it (`snapshot::fields`).
     pub(super) restore_row: fn(&mut State, &mut Decoder<'_>) -> Decoded<()>,
     /// Comes after the last row: the table's index, and whatever follows from the rows as a whole.
     pub(super) restore_index: fn(&mut State, Index),
 }
 
 /// All of them, in the order in which they are written.
-pub(super) const SECTIONS: &[Section] = &[];
+pub(super) const SECTIONS: &[Section] = &[
+    var_rows::VARS,
+    var_rows::FENCES,
+    stored::TOKENS,
+    stored::POLICIES,
+    stored::ROLES,
+    stored::BOOTSTRAP,
+    namespaces::SECTION,
+    operator::CONFIGURATIONS,
+    operator::RESTORE,
+];
 
 /// Tags of sections.
 #[allow(dead_code)]
@@ -44,4 +57,6 @@ pub(super) mod tag {
     pub(in crate::state) const OPERATOR: u64 = 7;
     /// A restore that is under way.
     pub(in crate::state) const RESTORE: u64 = 8;
+    /// When the first management token was made.
+    pub(in crate::state) const ACL_BOOTSTRAP: u64 = 9;
 }

@@ -2,7 +2,7 @@
 //!
 //! A chunk: magic, version, kind, number, length of the payload, CRC-32C of these, payload, CRC-32C of it; numbers
 //! big-endian. The payloads of all data chunks together are msgpack values: the head of the state, the nodes in the
-//! order of their ids, the signing keys in theirs. A last chunk says how much came before it. Never reads past a
+//! order of their ids, the signing keys in theirs, and the sections that the head names. A last chunk says how much came before it. Never reads past a
 //! length whose checksum was wrong.
 
 use crate::base::id::Index;
@@ -10,7 +10,8 @@ use crate::state::State;
 use crate::state::crc32c::crc32c;
 use crate::state::keyring::{SigningKey, SigningKeys};
 use crate::state::node::{Node, NodeStatus};
-use crate::wire::msgpack::{Decoder, Encoder, Msg, Result as Decoded};
+use crate::state::sections::{SECTIONS, Section};
+use crate::wire::msgpack::{DecodeError, Decoder, Encoder, Msg, Result as Decoded};
 
 /// Bytes of a chunk's content at most; every chunk but the last two has as many.
 pub const CHUNK_BYTES: usize = 256 * 1024;
@@ -25,12 +26,15 @@ const HEAD_BYTES: usize = 20;
 const SUM_BYTES: usize = 4;
 const KIND_DATA: u16 = 1;
 const KIND_END: u16 = 2;
+/// Sections that a head may name.
+const MAX_SECTIONS: usize = 64;
 
 /// Writes the state as chunks. The same state gives the same bytes.
 pub fn write(state: &State) -> impl Iterator<Item = Vec<u8>> + '_ {
     let nodes = state.nodes_from("").map(|node| encode(|e| encode_node(node, e)));
     let keys = state.signing_keys().iter().map(|key| encode(|e| encode_key(key, e)));
-    let records = std::iter::once(encode(|e| encode_head(state, e))).chain(nodes).chain(keys);
+    let sections = SECTIONS.iter().flat_map(|section| (section.rows)(state));
+    let records = std::iter::once(encode(|e| encode_head(state, e))).chain(nodes).chain(keys).chain(sections);
     Chunks { records, pending: Vec::new(), number: 0, payload_bytes: 0, ended: false }
 }
 
@@ -100,6 +104,8 @@ pub enum SnapshotError {
     },
     /// A version that this build does not know.
     Version(u64),
+    /// It holds a section that this build does not know, by its tag: reading it would lose what is in it.
+    Section(u64),
     /// It ends early.
     Truncated,
 }
@@ -112,6 +118,9 @@ impl std::fmt::Display for SnapshotError {
             }
             SnapshotError::Version(version) => {
                 write!(f, "snapshot is of version {version}, known is {SNAPSHOT_VERSION}")
+            }
+            SnapshotError::Section(tag) => {
+                write!(f, "snapshot holds section {tag}, which this build does not know: a later build wrote it")
             }
             SnapshotError::Truncated => f.write_str("snapshot ends early"),
         }
@@ -127,13 +136,20 @@ impl std::error::Error for SnapshotError {}
 pub fn read(bytes: &[u8]) -> Result<State, SnapshotError> {
     let payload = read_chunks(bytes)?;
     let mut d = Decoder::new(&payload);
-    decode_state(&mut d).map_err(|error| {
+    let damaged = |error: DecodeError| {
         // Every data chunk but the last is full.
         let pos = usize::try_from(error.pos).unwrap_or(payload.len());
         let chunk = pos / CHUNK_BYTES;
         let offset = chunk * (HEAD_BYTES + CHUNK_BYTES + SUM_BYTES) + HEAD_BYTES + pos % CHUNK_BYTES;
         SnapshotError::Damaged { chunk, offset: offset as u64, what: error.what.to_owned() }
-    })
+    };
+    let head = StateHead::decode(&mut d).map_err(damaged)?;
+    let mut sections = Vec::with_capacity(head.sections.len());
+    for said in &head.sections {
+        let known = SECTIONS.iter().find(|section| section.tag == said.tag);
+        sections.push((known.ok_or(SnapshotError::Section(said.tag))?, said));
+    }
+    decode_state(&mut d, &head, &sections).map_err(damaged)
 }
 
 /// The payloads of all data chunks, checked, one after another.
@@ -223,14 +239,19 @@ fn decode_end(payload: &[u8]) -> Decoded<(u64, u64)> {
     fields(&mut d, 2, |d| Ok((d.u64()?, d.u64()?)))
 }
 
-fn encode(write: impl FnOnce(&mut Encoder)) -> Vec<u8> {
+/// What is written, as bytes.
+pub(super) fn encode(write: impl FnOnce(&mut Encoder)) -> Vec<u8> {
     let mut e = Encoder::new();
     write(&mut e);
     e.out
 }
 
 /// Reads a list of `known` values; a later build may have written more, which are passed over.
-fn fields<'a, T>(d: &mut Decoder<'a>, known: usize, read: impl FnOnce(&mut Decoder<'a>) -> Decoded<T>) -> Decoded<T> {
+pub(super) fn fields<'a, T>(
+    d: &mut Decoder<'a>,
+    known: usize,
+    read: impl FnOnce(&mut Decoder<'a>) -> Decoded<T>,
+) -> Decoded<T> {
     let len = d.array()?.unwrap_or(0);
     let later = len.checked_sub(known).ok_or_else(|| d.error("a field is missing"))?;
     let value = read(d)?;
@@ -239,24 +260,97 @@ fn fields<'a, T>(d: &mut Decoder<'a>, known: usize, read: impl FnOnce(&mut Decod
 }
 
 fn encode_head(state: &State, e: &mut Encoder) {
-    e.array(6);
+    e.array(StateHead::FIRST_FIELDS + 1);
     e.u64(state.index().0);
     e.i64(state.time_unix_nanos());
     e.u64(state.nodes_index().0);
     e.u64(state.signing_keys_index().0);
     e.u64(state.node_count() as u64);
     e.u64(state.signing_keys().len() as u64);
+    let sections = SECTIONS.iter().map(|section| SectionHead::of(section, state));
+    let sections: Vec<_> = sections.filter(|section| section.index != Index(0) || section.rows != 0).collect();
+    e.array(sections.len());
+    for section in sections {
+        e.array(3);
+        e.u64(section.tag);
+        e.u64(section.index.0);
+        e.u64(section.rows);
+    }
 }
 
-fn decode_state(d: &mut Decoder<'_>) -> Decoded<State> {
+/// What comes first in a state: how much of what follows.
+struct StateHead {
+    index: Index,
+    time_unix_nanos: i64,
+    nodes_index: Index,
+    keys_index: Index,
+    nodes: u64,
+    keys: u64,
+    sections: Vec<SectionHead>,
+}
+
+/// What the head says of a section.
+struct SectionHead {
+    tag: u64,
+    index: Index,
+    rows: u64,
+}
+
+impl SectionHead {
+    fn of(section: &Section, state: &State) -> SectionHead {
+        let rows = (section.rows)(state);
+        // Most tables know how many rows they have, without going through them.
+        let rows = match rows.size_hint() {
+            (least, Some(most)) if least == most => least,
+            _ => rows.count(),
+        };
+        SectionHead { tag: section.tag, index: (section.index)(state), rows: rows as u64 }
+    }
+}
+
+impl StateHead {
+    /// Values that it had when there were no sections; such a head is still read.
+    const FIRST_FIELDS: usize = 6;
+
+    fn decode(d: &mut Decoder<'_>) -> Decoded<StateHead> {
+        let len = d.array()?.unwrap_or(0);
+        let later = len.checked_sub(StateHead::FIRST_FIELDS).ok_or_else(|| d.error("a field is missing"))?;
+        let mut head = StateHead {
+            index: Index(d.u64()?),
+            time_unix_nanos: d.i64()?,
+            nodes_index: Index(d.u64()?),
+            keys_index: Index(d.u64()?),
+            nodes: d.u64()?,
+            keys: d.u64()?,
+            sections: Vec::new(),
+        };
+        if later == 0 {
+            return Ok(head);
+        }
+        let at = d.error("too many sections");
+        let sections = d.array()?.unwrap_or(0);
+        if sections > MAX_SECTIONS {
+            return Err(at);
+        }
+        for _ in 0..sections {
+            let at = d.error("a section comes twice");
+            let section = fields(d, 3, |d| Ok(SectionHead { tag: d.u64()?, index: Index(d.u64()?), rows: d.u64()? }))?;
+            if head.sections.iter().any(|other| other.tag == section.tag) {
+                return Err(at);
+            }
+            head.sections.push(section);
+        }
+        (1..later).try_for_each(|_| d.skip())?;
+        Ok(head)
+    }
+}
+
+fn decode_state(d: &mut Decoder<'_>, head: &StateHead, sections: &[(&Section, &SectionHead)]) -> Decoded<State> {
     let mut state = State::new();
-    let (nodes_index, keys_index, nodes, keys) = fields(d, 6, |d| {
-        state.index = Index(d.u64()?);
-        state.time_unix_nanos = d.i64()?;
-        Ok((Index(d.u64()?), Index(d.u64()?), d.u64()?, d.u64()?))
-    })?;
+    state.index = head.index;
+    state.time_unix_nanos = head.time_unix_nanos;
     let mut last = String::new();
-    for nth in 0..nodes {
+    for nth in 0..head.nodes {
         let at = d.error("nodes are out of order");
         let node = fields(d, 23, decode_node)?;
         if nth > 0 && *last >= *node.id {
@@ -265,12 +359,16 @@ fn decode_state(d: &mut Decoder<'_>) -> Decoded<State> {
         last = (*node.id).to_owned();
         state.nodes.restore(node);
     }
-    state.nodes.restore_index(nodes_index);
+    state.nodes.restore_index(head.nodes_index);
     let mut signing_keys = Vec::new();
-    for _ in 0..keys {
-        signing_keys.push(fields(d, 4, decode_key)?);
+    for _ in 0..head.keys {
+        signing_keys.push(decode_key(d)?);
     }
-    state.signing_keys = SigningKeys::restored(signing_keys, keys_index);
+    state.signing_keys = SigningKeys::restored(signing_keys, head.keys_index);
+    for (section, said) in sections {
+        (0..said.rows).try_for_each(|_| (section.restore_row)(&mut state, d))?;
+        (section.restore_index)(&mut state, said.index);
+    }
     if !d.at_end() {
         return Err(d.error("bytes after the last record"));
     }
@@ -361,18 +459,28 @@ fn count_pairs(bytes: &[u8]) -> Decoded<usize> {
 }
 
 fn encode_key(key: &SigningKey, e: &mut Encoder) {
-    e.array(4);
+    e.array(6);
     e.str(&key.key_id);
     e.bytes(&key.public_key);
     e.i64(key.create_time);
     e.u64(key.create_index);
+    e.u64(key.modify_index);
+    e.bool(key.rekey);
 }
 
 fn decode_key(d: &mut Decoder<'_>) -> Decoded<SigningKey> {
-    Ok(SigningKey {
+    let len = d.array()?.unwrap_or(0);
+    let later = len.checked_sub(4).ok_or_else(|| d.error("a field is missing"))?;
+    let mut key = SigningKey {
         key_id: Msg::decode(d)?,
         public_key: d.bytes()?.to_vec(),
         create_time: d.i64()?,
         create_index: d.u64()?,
-    })
+        ..SigningKey::default()
+    };
+    // The first builds wrote the fields up to here.
+    key.modify_index = if later > 0 { d.u64()? } else { key.create_index };
+    key.rekey = later > 1 && d.bool()?;
+    (2..later).try_for_each(|_| d.skip())?;
+    Ok(key)
 }

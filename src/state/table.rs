@@ -2,7 +2,7 @@
 //!
 //! Rows are kept by their key, a text. A clone shares everything with what it was cloned from and costs nothing.
 //!
-//! **Invariant:** the index never falls.
+//! **Invariant:** the index never falls, but when a snapshot takes the place of the whole state.
 
 use std::ops::Bound;
 use std::sync::Arc;
@@ -30,6 +30,16 @@ impl<T> Table<T> {
         self.rows.get(key)
     }
 
+    /// A key as it is kept here, to be shared.
+    pub(super) fn key(&self, key: &str) -> Option<&Arc<str>> {
+        self.rows.get_key_value(key).map(|(key, _)| key)
+    }
+
+    /// The row of a key, to be changed. Whoever changes it calls [`Table::touch`] too, if it counts as a change.
+    pub(super) fn row_mut(&mut self, key: &str) -> Option<&mut Arc<T>> {
+        self.rows.get_mut(key)
+    }
+
     /// Adds or replaces a row.
     pub fn put(&mut self, index: Index, key: Arc<str>, row: Arc<T>) {
         self.rows.insert(key, row);
@@ -53,6 +63,15 @@ impl<T> Table<T> {
         self.index
     }
 
+    /// Makes of each row what `lowered` makes of it, if it makes something of it, and sets the table's own index: the
+    /// one change that may let it fall, when a snapshot takes the place of the state.
+    pub(super) fn lower(&mut self, most: Index, lowered: impl Fn(&T) -> Option<T>) {
+        let changed: Vec<(Arc<str>, Arc<T>)> =
+            self.rows.iter().filter_map(|(key, row)| Some((Arc::clone(key), Arc::new(lowered(row)?)))).collect();
+        self.rows.extend(changed);
+        self.index = most;
+    }
+
     /// How many rows there are.
     pub fn len(&self) -> usize {
         self.rows.len()
@@ -61,6 +80,11 @@ impl<T> Table<T> {
     /// True when there is no row.
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
+    }
+
+    /// All rows in the order of their keys; knows how many they are.
+    pub(super) fn rows(&self) -> impl ExactSizeIterator<Item = &Arc<T>> + DoubleEndedIterator {
+        self.rows.values()
     }
 
     /// Rows in the order of their keys, from the first key at or after `from`.

@@ -10,9 +10,11 @@ use crate::wire::body::node::{DrainStrategy, NodeEvent};
 use crate::wire::body::operator::{AutopilotConfig, SchedulerConfiguration};
 use crate::wire::msgpack::{DecodeError, Decoder, Encoder, Msg, Raw, Result};
 
+pub mod key;
 pub mod restore;
 pub mod var;
 
+use self::key::RootKey;
 use self::restore::{RestoreBegin, RestoreChunk, RestoreEnd};
 use self::var::{LockName, Resealed, VarApply};
 
@@ -215,6 +217,8 @@ pub enum Command {
     RestoreChunk(RestoreChunk),
     /// All of it is there.
     RestoreEnd(RestoreEnd),
+    /// A new key of the key ring, which signs and seals from now on (Keyring.Rotate).
+    RootKeyAdd(RootKey),
 }
 
 /// The small numbers that commands have on disk. Never given out twice.
@@ -250,6 +254,7 @@ mod tag {
     pub(super) const RESTORE_BEGIN: u64 = 28;
     pub(super) const RESTORE_CHUNK: u64 = 29;
     pub(super) const RESTORE_END: u64 = 30;
+    pub(super) const ROOT_KEY_ADD: u64 = 31;
 }
 
 /// Values of the array in front of the command's own: version, time, session, tag.
@@ -372,6 +377,7 @@ impl Command {
             Command::RestoreBegin(_) => (tag::RESTORE_BEGIN, 1),
             Command::RestoreChunk(_) => (tag::RESTORE_CHUNK, 1),
             Command::RestoreEnd(_) => (tag::RESTORE_END, 1),
+            Command::RootKeyAdd(_) => (tag::ROOT_KEY_ADD, 1),
         }
     }
 
@@ -448,6 +454,7 @@ impl Command {
             Command::RestoreBegin(body) => body.encode(e),
             Command::RestoreChunk(body) => body.encode(e),
             Command::RestoreEnd(body) => body.encode(e),
+            Command::RootKeyAdd(body) => body.encode(e),
         }
     }
 
@@ -512,6 +519,7 @@ impl Command {
             tag::RESTORE_BEGIN => Command::RestoreBegin(RestoreBegin::default()),
             tag::RESTORE_CHUNK => Command::RestoreChunk(RestoreChunk::default()),
             tag::RESTORE_END => Command::RestoreEnd(RestoreEnd::default()),
+            tag::ROOT_KEY_ADD => Command::RootKeyAdd(RootKey::default()),
             _ => return None,
         })
     }
@@ -589,6 +597,7 @@ impl Command {
             Command::RestoreBegin(body) => *body = Msg::decode(d)?,
             Command::RestoreChunk(body) => *body = Msg::decode(d)?,
             Command::RestoreEnd(body) => *body = Msg::decode(d)?,
+            Command::RootKeyAdd(body) => *body = Msg::decode(d)?,
         }
         Ok(self)
     }
@@ -596,145 +605,4 @@ impl Command {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod tests {
-    use proptest::collection::{btree_map, vec};
-    use proptest::option;
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::wire::msgpack::Bytes;
-
-    fn texts() -> impl Strategy<Value = BTreeMap<String, String>> {
-        btree_map(".{0,8}", ".{0,8}", 0..3)
-    }
-
-    fn bytes() -> impl Strategy<Value = Bytes> {
-        vec(any::<u8>(), 0..40).prop_map(Bytes)
-    }
-
-    fn event() -> impl Strategy<Value = NodeEvent> {
-        (".{0,40}", ".{0,8}", option::of(texts()), bytes(), any::<u64>()).prop_map(
-            |(message, subsystem, details, timestamp, create_index)| NodeEvent {
-                message,
-                subsystem,
-                details,
-                timestamp,
-                create_index,
-            },
-        )
-    }
-
-    fn strategy() -> impl Strategy<Value = DrainStrategy> {
-        (any::<i64>(), any::<bool>(), bytes(), bytes()).prop_map(
-            |(deadline, ignore_system_jobs, force_deadline, started_at)| DrainStrategy {
-                deadline,
-                ignore_system_jobs,
-                force_deadline,
-                started_at,
-            },
-        )
-    }
-
-    fn command() -> impl Strategy<Value = Command> {
-        let text = || ".{0,40}";
-        prop_oneof![
-            Just(Command::Noop),
-            vec(any::<u8>(), 0..70000).prop_map(|node| Command::NodeRegister { node: Raw(node.into()) }),
-            (text(), text(), option::of(event()), any::<i64>(), text(), option::of(any::<u64>())).prop_map(
-                |(node_id, status, event, updated_at, identity_signing_key_id, expected_modify_index)| {
-                    Command::NodeUpdateStatus {
-                        node_id,
-                        status,
-                        event,
-                        updated_at,
-                        identity_signing_key_id,
-                        expected_modify_index,
-                    }
-                }
-            ),
-            vec(text(), 0..20).prop_map(|node_ids| Command::NodeDeregister { node_ids }),
-            (text(), option::of(strategy()), any::<bool>(), texts(), text()).prop_map(
-                |(node_id, strategy, mark_eligible, meta, accessor_id)| Command::NodeUpdateDrain {
-                    node_id,
-                    strategy,
-                    mark_eligible,
-                    meta,
-                    accessor_id,
-                }
-            ),
-            text().prop_map(|node_id| Command::NodeDrainComplete { node_id }),
-            (text(), text()).prop_map(|(node_id, eligibility)| Command::NodeUpdateEligibility { node_id, eligibility }),
-            btree_map(text(), vec(event(), 0..3), 0..3).prop_map(|events| Command::NodeEmitEvents { events }),
-            (text(), vec(any::<u8>(), 0..40), any::<i64>()).prop_map(|(key_id, public_key, create_time)| {
-                Command::SigningKeyAdd { key_id, public_key, create_time }
-            }),
-        ]
-    }
-
-    fn entry() -> impl Strategy<Value = Entry> {
-        let stamp = (any::<u64>(), any::<u64>(), any::<u64>())
-            .prop_map(|(session, sequence, acknowledged_below)| SessionStamp { session, sequence, acknowledged_below });
-        (any::<i64>(), option::of(stamp), command()).prop_map(|(time_unix_nanos, session, command)| Entry {
-            time_unix_nanos,
-            session,
-            command,
-        })
-    }
-
-    proptest! {
-        #[test]
-        fn what_was_written_is_read(entry in entry()) {
-            let bytes = entry.encode();
-            prop_assert_eq!(&Entry::decode(&bytes).unwrap(), &entry);
-            prop_assert_eq!(Entry::version_and_tag(&bytes).unwrap(), (ENTRY_VERSION, entry.command.tag_and_len().0));
-            let cut = bytes.len() / 2;
-            prop_assert!(Entry::decode(&bytes[..cut]).is_err());
-        }
-
-        #[test]
-        fn any_bytes_are_an_entry_or_an_error(bytes in vec(any::<u8>(), 0..200), tag in 0u8..12) {
-            let _ = Entry::decode(&bytes);
-            let mut likely = vec![0x9a, 1, 0, 0xc0, tag];
-            likely.extend(&bytes);
-            if let Ok(entry) = Entry::decode(&likely) {
-                prop_assert_eq!(Entry::decode(&entry.encode()).unwrap(), entry);
-            }
-        }
-    }
-
-    #[test]
-    fn an_entry_has_these_bytes() {
-        let stamp = SessionStamp { session: 7, sequence: 300, acknowledged_below: 3 };
-        let command = Command::NodeDrainComplete { node_id: "n".into() };
-        let entry = Entry { time_unix_nanos: 5, session: Some(stamp), command };
-        assert_eq!(entry.encode(), [0x95, 1, 5, 0x93, 7, 0xcd, 1, 44, 3, 5, 0xa1, b'n']);
-        let noop = Entry { time_unix_nanos: -1, session: None, command: Command::Noop };
-        assert_eq!(noop.encode(), [0x94, 1, 0xff, 0xc0, 0]);
-    }
-
-    #[test]
-    fn what_is_not_known_is_named() {
-        for (bytes, pos, what) in [
-            (&[0x94, 2, 0, 0xc0, 0][..], 1, "unknown entry version"),
-            (&[0x94, 1, 0, 0xc0, 99], 4, "unknown command tag"),
-            (&[0x93, 1, 0, 0xc0], 4, "the entry lacks a field"),
-            (&[0x94, 1, 0, 0xc0, 5], 5, "the entry lacks a field"),
-            (&[0x94, 1, 0, 0xc0, 0, 0], 5, "bytes after the entry"),
-            (&[0x94, 1, 0, 0x91, 0, 0], 4, "the session lacks a field"),
-            (&[0xc0], 1, "an entry is a list"),
-        ] {
-            let error = Entry::decode(bytes).unwrap_err();
-            assert_eq!((error.pos, error.what), (pos, what), "{bytes:?}");
-        }
-        assert_eq!(Entry::version_and_tag(&[0x94, 2, 0, 0xc0, 99]), Ok((2, 99)));
-        assert!(Entry::version_and_tag(&[0x90]).is_err());
-    }
-
-    #[test]
-    fn a_later_field_is_passed_over() {
-        let bytes = [0x97, 1, 0, 0x94, 1, 2, 3, 0x91, 9, 5, 0xa1, b'n', 0x81, 1, 2, 0xc3];
-        let entry = Entry::decode(&bytes).unwrap();
-        assert_eq!(entry.command, Command::NodeDrainComplete { node_id: "n".into() });
-        assert_eq!(entry.session, Some(SessionStamp { session: 1, sequence: 2, acknowledged_below: 3 }));
-    }
-}
+mod tests;

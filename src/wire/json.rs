@@ -5,8 +5,9 @@
 //! name that holds times. Source: HTTP notes, section 1.2; transport notes, section 5.
 
 use std::fmt::Write;
+use std::time::Duration;
 
-use crate::base::time::format_rfc3339;
+use crate::base::time::{format_duration, format_rfc3339};
 use crate::wire::msgpack::{DecodeError, Decoder, Kind, Result};
 
 /// Values may nest less deep than this; what peers send nests some ten deep.
@@ -136,6 +137,24 @@ pub fn go_time_text(bytes: &[u8]) -> Option<String> {
         push_fmt(&mut text, format_args!("{sign}{:02}:{:02}", offset.abs() / 60, offset.abs() % 60));
     }
     Some(text)
+}
+
+/// The text of a Go duration, given in nanoseconds: `1h0m0s`, `1.5s`, `-250ms`.
+pub fn go_duration_text(nanos: i64) -> String {
+    let sign = if nanos < 0 { "-" } else { "" };
+    let positive = nanos.unsigned_abs();
+    let (minutes, rest) = (positive / 60_000_000_000, positive % 60_000_000_000);
+    let seconds = if positive < 1_000_000_000 || rest >= 1_000_000_000 || rest == 0 {
+        format_duration(Duration::from_nanos(rest)).replace("us", "\u{b5}s")
+    } else {
+        // After minutes, a part of a second is told in seconds.
+        format!("0.{}s", format!("{rest:09}").trim_end_matches('0'))
+    };
+    match (minutes / 60, minutes % 60) {
+        (0, 0) => format!("{sign}{seconds}"),
+        (0, minutes) => format!("{sign}{minutes}m{seconds}"),
+        (hours, minutes) => format!("{sign}{hours}h{minutes}m{seconds}"),
+    }
 }
 
 fn push_fmt(out: &mut String, text: std::fmt::Arguments<'_>) {
@@ -375,6 +394,24 @@ mod tests {
         assert_eq!(go_time_text(&[[1u8, 0x7f].as_slice(), &[0xff; 13]].concat()), None);
         // The same name with an integer, as a variable has it.
         assert_eq!(plain(b"\x81\xaaCreateTime\x05"), "{\"CreateTime\":5}");
+    }
+
+    #[test]
+    fn durations_are_told_as_go_does() {
+        for (nanos, text) in [
+            (0, "0s"),
+            (7, "7ns"),
+            (1_500, "1.5\u{b5}s"),
+            (-250_000_000, "-250ms"),
+            (1_500_000_000, "1.5s"),
+            (90_000_000_000, "1m30s"),
+            (3_600_000_000_000, "1h0m0s"),
+            (3_600_250_000_000, "1h0m0.25s"),
+            (86_400_000_000_000, "24h0m0s"),
+            (i64::MIN, "-2562047h47m16.854775808s"),
+        ] {
+            assert_eq!(go_duration_text(nanos), text);
+        }
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! Bytes to values and back: every format that crosses a socket or a disk. Knows no settings and no machines.
 
+pub mod archive;
 pub mod body;
 pub mod entry;
 pub mod first_byte;
+pub mod gzip;
 pub mod http;
 pub mod json;
 pub mod msgpack;

@@ -5,9 +5,17 @@
 mod agents;
 mod filters;
 mod identities;
+mod locks;
 mod methods;
 mod nodes;
+mod operators;
 mod streams;
+mod variable_checks;
+mod variable_lists;
+mod variable_rights;
+mod variable_txn;
+mod variable_vectors;
+mod variables;
 mod vectors;
 
 use std::sync::Arc;
@@ -93,7 +101,7 @@ impl World {
                 server: Arc::new(facts),
                 leader_rpc_addr: "127.0.0.1:24647".into(),
                 is_leader: true,
-                raft: RaftFacts { last_term: 2, last_index: 77 },
+                raft: RaftFacts { last_term: 2, last_index: 77, stable_since: None },
                 servers: Arc::from([server("golden", "127.0.0.1:24647")]),
                 last_contact: Duration::ZERO,
                 known_leader: true,

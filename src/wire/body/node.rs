@@ -58,10 +58,50 @@ pub fn go_time(unix_nanos: i64) -> Bytes {
     Bytes(bytes)
 }
 
+/// Nanoseconds since the Unix epoch of a Go binary time in any zone; a time beyond what they can say is the nearest
+/// that they can. `None` when the bytes are no time.
+pub fn go_time_unix_nanos(bytes: &[u8]) -> Option<i64> {
+    let ([1, s0, s1, s2, s3, s4, s5, s6, s7, n0, n1, n2, n3, _, _], []) = bytes.split_first_chunk()? else {
+        return None;
+    };
+    let nanos = u32::from_be_bytes([*n0, *n1, *n2, *n3]);
+    if nanos > 999_999_999 {
+        return None;
+    }
+    let since_year_1 = i64::from_be_bytes([*s0, *s1, *s2, *s3, *s4, *s5, *s6, *s7]);
+    let unix_nanos = (i128::from(since_year_1) - 62_135_596_800) * 1_000_000_000 + i128::from(nanos);
+    Some(i64::try_from(unix_nanos).unwrap_or(if unix_nanos < 0 { i64::MIN } else { i64::MAX }))
+}
+
 /// Go's zero time, 0001-01-01T00:00:00Z.
 pub fn go_zero_time() -> Bytes {
     let mut bytes = vec![1];
     bytes.extend([0; 12]);
     bytes.extend([0xff, 0xff]);
     Bytes(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_read_back() {
+        for nanos in [0, 1, -1, 1_767_323_045_678_901_234, i64::MAX, i64::MIN] {
+            assert_eq!(go_time_unix_nanos(&go_time(nanos).0), Some(nanos), "{nanos}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_time_is_none() {
+        let mut zoned = go_time(5).0;
+        zoned[13..].copy_from_slice(&[0, 0x78]);
+        assert_eq!(go_time_unix_nanos(&zoned), Some(5), "a zone changes how it is told, not when it is");
+        assert_eq!(go_time_unix_nanos(&go_zero_time().0), Some(i64::MIN));
+        let far = [&[1, 0x7f][..], &[0xff; 7], &[0; 6]].concat();
+        assert_eq!(go_time_unix_nanos(&far), Some(i64::MAX));
+        for none in [&b""[..], &[1; 14], &[2; 15], &[1; 16], &[0xff; 15], &[[1].as_slice(), &[0xff; 14]].concat()] {
+            assert_eq!(go_time_unix_nanos(none), None, "{none:02x?}");
+        }
+    }
 }

@@ -192,7 +192,9 @@ fn policy(context: &Context, out: &mut dyn Write, command: &PolicyCommand) -> Re
                 output::json(out, &Value::from(rows))?;
             } else {
                 let mut rows = vec![["Name", "Description"].map(str::to_owned).to_vec()];
-                rows.extend(policies.iter().map(|one| vec![output::clean(&one.name), output::or_dash(&one.description)]));
+                rows.extend(
+                    policies.iter().map(|one| vec![output::clean(&one.name), output::or_dash(&one.description)]),
+                );
                 output::table(out, &rows)?;
             }
             Ok(Exit::Done)
@@ -252,9 +254,9 @@ fn role(context: &Context, out: &mut dyn Write, command: &RoleCommand) -> Result
             let request = GenericRequest { query: context.query() };
             let reply: AclRoleListResponse = context.client().call("ACL.ListRoles", &request)?;
             if context.json {
-                let rows = reply.roles.iter().map(|one| {
-                    json!({"id": one.id, "name": one.name, "policies": policy_names(one.policies.as_ref())})
-                });
+                let rows = reply.roles.iter().map(
+                    |one| json!({"id": one.id, "name": one.name, "policies": policy_names(one.policies.as_ref())}),
+                );
                 output::json(out, &Value::from(rows.collect::<Vec<_>>()))?;
             } else {
                 let mut rows = vec![["ID", "Name", "Policies"].map(str::to_owned).to_vec()];
@@ -314,8 +316,7 @@ fn fetch_role(context: &Context, role: &str) -> Result<AclRole, Failure> {
 }
 
 fn upsert_role(context: &Context, out: &mut dyn Write, role: AclRole) -> Result<Exit, Failure> {
-    let request =
-        AclRoleUpsertRequest { roles: vec![role], allow_missing_policies: false, write: context.write() };
+    let request = AclRoleUpsertRequest { roles: vec![role], allow_missing_policies: false, write: context.write() };
     let reply: AclRoleUpsertResponse = context.client().call("ACL.UpsertRoles", &request)?;
     show_roles(context, out, &reply.roles)
 }

@@ -25,7 +25,8 @@ pub(crate) fn run(context: &Context, out: &mut dyn Write, command: &KeyringComma
             show(context, out, &reply.keys)
         }
         KeyringCommand::Rotate { full } => {
-            let request = KeyringRotateRequest { full: *full, write: context.write(), ..KeyringRotateRequest::default() };
+            let request =
+                KeyringRotateRequest { full: *full, write: context.write(), ..KeyringRotateRequest::default() };
             let reply: KeyringRotateResponse = context.client().call("Keyring.Rotate", &request)?;
             show(context, out, &reply.key.into_iter().collect::<Vec<_>>())
         }
@@ -43,7 +44,8 @@ fn show(context: &Context, out: &mut dyn Write, keys: &[RootKeyMeta]) -> Result<
         output::json(out, &Value::from(keys.iter().map(row).collect::<Vec<_>>()))?;
     } else {
         let mut rows = vec![["ID", "State", "Created"].map(str::to_owned).to_vec()];
-        let row = |key: &RootKeyMeta| vec![output::clean(&key.key_id), output::clean(&key.state), time(key.create_time)];
+        let row =
+            |key: &RootKeyMeta| vec![output::clean(&key.key_id), output::clean(&key.state), time(key.create_time)];
         rows.extend(keys.iter().map(row));
         output::table(out, &rows)?;
     }

@@ -217,12 +217,7 @@ fn release(context: &Context, args: &LockArgs, held: &Held) -> Result<(), client
     context.client().call::<_, VariablesApplyResponse>("Variables.Apply", &request).map(|_| ())
 }
 
-fn renew(
-    context: &Context,
-    args: &LockArgs,
-    held: &Held,
-    client: &mut client::Client,
-) -> Result<(), client::Error> {
+fn renew(context: &Context, args: &LockArgs, held: &Held, client: &mut client::Client) -> Result<(), client::Error> {
     let request = VariablesRenewLockRequest {
         path: held.path.clone(),
         lock_id: held.id.clone(),
@@ -300,13 +295,7 @@ fn listen(news: &Sender<News>) -> Result<signal_hook::iterator::Handle, Failure>
 }
 
 /// Renews the lock while the command runs, and ends it when the lock is lost.
-fn watch(
-    args: &LockArgs,
-    held: &Held,
-    group: Pid,
-    heard: &Receiver<News>,
-    ask: &Sender<()>,
-) -> Result<Exit, Failure> {
+fn watch(args: &LockArgs, held: &Held, group: Pid, heard: &Receiver<News>, ask: &Sender<()>) -> Result<Exit, Failure> {
     let signal_group = |signal| {
         // A group that is gone needs no signal.
         let _ = kill_process_group(group, signal);

@@ -252,9 +252,10 @@ fn txn(context: &Context, out: &mut dyn Write, namespace: &str, file: &Path) -> 
     let wrong = |what: String| Failure::Usage(format!("{}: {what}", file.display()));
     let ops: Vec<Value> =
         serde_json::from_str(&text).map_err(|error| wrong(format!("a list of writes is wanted: {error}")))?;
-    let ops = ops.iter().enumerate().map(|(nth, op)| {
-        txn_op(op, namespace).map_err(|what| wrong(format!("write {}: {what}", nth + 1)))
-    });
+    let ops = ops
+        .iter()
+        .enumerate()
+        .map(|(nth, op)| txn_op(op, namespace).map_err(|what| wrong(format!("write {}: {what}", nth + 1))));
     let ops = ops.collect::<Result<Vec<_>, _>>()?;
     let paths: Vec<String> = ops.iter().filter_map(|op| op.var.as_ref().map(|var| var.path.clone())).collect();
     let request = TxnRequest { ops, write: write(context, namespace) };
@@ -265,7 +266,8 @@ fn txn(context: &Context, out: &mut dyn Write, namespace: &str, file: &Path) -> 
         let rows: Vec<Value> = results.iter().map(row).collect();
         output::json(out, &json!({"result": reply.result, "index": reply.meta.index, "results": rows}))?;
     } else {
-        let rows: Vec<_> = results.iter().map(|(path, result)| vec![output::clean(path), (*result).to_owned()]).collect();
+        let rows: Vec<_> =
+            results.iter().map(|(path, result)| vec![output::clean(path), (*result).to_owned()]).collect();
         output::table(out, &rows)?;
     }
     if reply.result == "ok" {

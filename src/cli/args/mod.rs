@@ -156,7 +156,9 @@ pub enum NamespaceCommand {
         name: String,
     },
     /// Make a namespace, or change one
-    #[command(after_help = "Example: holdfast namespace apply --description \"The web team\" --meta contact=web@example.com web")]
+    #[command(
+        after_help = "Example: holdfast namespace apply --description \"The web team\" --meta contact=web@example.com web"
+    )]
     Apply {
         /// Words for people
         #[arg(long, value_name = "TEXT")]
@@ -270,7 +272,7 @@ mod tests {
     // R6.26: flags are `Fl -name`, commands `Ss Cm name` heads, in man/holdfast.1.
     #[test]
     fn the_manual_and_the_definition_name_the_same() {
-        let manual = include_str!("../../man/holdfast.1");
+        let manual = include_str!("../../../man/holdfast.1");
         let (flags, names) = defined();
         let mut manual_flags = BTreeSet::new();
         let mut manual_names = BTreeSet::new();
@@ -283,7 +285,22 @@ mod tests {
                 manual_names.insert(name.to_owned());
             }
         }
-        let groups: BTreeSet<String> = ["node", "var", "acl", "acl token", "acl policy", "acl role", "namespace", "operator", "operator raft", "operator snapshot", "operator keyring", "bench"].map(str::to_owned).into();
+        let groups: BTreeSet<String> = [
+            "node",
+            "var",
+            "acl",
+            "acl token",
+            "acl policy",
+            "acl role",
+            "namespace",
+            "operator",
+            "operator raft",
+            "operator snapshot",
+            "operator keyring",
+            "bench",
+        ]
+        .map(str::to_owned)
+        .into();
         assert_eq!(manual_flags, flags);
         assert_eq!(manual_names, names.difference(&groups).cloned().collect());
         for group in groups {

@@ -2,12 +2,18 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod acl_world;
 mod agents;
 mod filters;
 mod identities;
 mod methods;
+mod namespaces;
 mod nodes;
+mod policies;
+mod rights;
 mod streams;
+mod subscriptions;
+mod tokens;
 mod vectors;
 
 use std::sync::Arc;

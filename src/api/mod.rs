@@ -9,6 +9,7 @@ mod acl_token_write;
 mod acl_tokens;
 pub mod agent;
 mod answer;
+pub mod audit;
 pub mod auth;
 mod autopilot;
 pub mod event;

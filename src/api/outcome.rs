@@ -210,6 +210,8 @@ pub struct VarFinish {
     pub management: bool,
     /// The lock id that the caller showed or was given.
     pub lock_id: String,
+    /// The fence that was demanded; 0 for none.
+    pub fence: u64,
     /// Longer than zero: a lock-acquire waits for its turn rather than be refused.
     pub wait: Duration,
 }

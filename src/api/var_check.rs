@@ -34,7 +34,8 @@ pub(super) fn check(kind: VarOpKind, var: &Variable, server: &ServerFacts) -> Re
     if var.namespace == ALL_NAMESPACES {
         return Err("can not target wildcard (\"*\")namespace".to_owned());
     }
-    if var.namespace.len() > MAX_NAMESPACE_BYTES {
+    // Other names than those of namespaces that are made are let through, as by the peers.
+    if var.namespace.len() > MAX_NAMESPACE_BYTES || var.namespace.contains(char::is_control) {
         return Err(format!("invalid namespace {}", shown(&var.namespace)));
     }
     match kind {

@@ -117,6 +117,7 @@ fn prepare(asked: Asked, namespace: &str, access: &Access, ctx: &Ctx) -> Result<
         may_read,
         management: access.acl.management,
         lock_id: var.lock.as_ref().map_or_else(String::new, |lock| lock.id.clone()),
+        fence: asked.fence,
         wait: if kind == VarOpKind::LockAcquire { asked.wait } else { Duration::ZERO },
     };
     // A delete never carries a lock: whoever holds it gives it back first.
@@ -166,13 +167,26 @@ fn fill_lock(kind: VarOpKind, var: &mut Variable, new_id: impl FnOnce() -> Strin
     }
 }
 
-/// The turn to wait for: somebody else holds the lock that this call would wait for.
+/// The turn to wait for: somebody else holds the lock. Whose fence is too low would wait for nothing.
 fn turn(finish: &VarFinish, state: &State) -> Option<Queue> {
     if finish.wait.is_zero() {
         return None;
     }
-    let held = state.var(&finish.namespace, &finish.path)?.lock.as_deref()?;
-    (!is_holder(finish, held)).then(|| queue(finish))
+    let var = state.var(&finish.namespace, &finish.path)?;
+    let held = var.lock.as_deref()?;
+    let waits = !is_holder(finish, held) && (finish.fence == 0 || finish.fence >= var.fence);
+    waits.then(|| queue(finish))
+}
+
+/// The turn to wait for once the state has refused a lock-acquire: somebody was faster. Without a fence nothing else
+/// can have stood in the way; else the fence may have, for ever, so the lock must be seen to be held.
+fn turn_after(finish: &VarFinish, outcome: &VarOutcome, state: &State) -> Option<Queue> {
+    match outcome {
+        VarOutcome::Conflict(None) if finish.wait.is_zero() => None,
+        VarOutcome::Conflict(None) if finish.fence == 0 => Some(queue(finish)),
+        VarOutcome::Conflict(None) => turn(finish, state),
+        _ => None,
+    }
 }
 
 fn queue(finish: &VarFinish) -> Queue {
@@ -186,16 +200,11 @@ fn is_holder(finish: &VarFinish, held: &VarLock) -> bool {
 /// The reply of Variables.Apply.
 pub(super) fn finish_apply(finish: &VarFinish, resolved: &Resolved, state: &State, ctx: &Ctx) -> Answer {
     let outcome = outcomes(resolved)?.first().ok_or(NO_ANSWER)?;
-    match outcome {
-        VarOutcome::Refused(text) => return Err((*text).into()),
-        VarOutcome::Conflict(None) if !finish.wait.is_zero() => return Ok(Outcome::Queue(queue(finish))),
-        // Somebody was faster.
-        VarOutcome::Conflict(Some(_)) => {
-            if let Some(queue) = turn(finish, state) {
-                return Ok(Outcome::Queue(queue));
-            }
-        }
-        _ => {}
+    if let VarOutcome::Refused(text) = outcome {
+        return Err((*text).into());
+    }
+    if let Some(queue) = turn_after(finish, outcome, state) {
+        return Ok(Outcome::Queue(queue));
     }
     let written = match outcome {
         VarOutcome::Ok(written) => written.as_deref(),

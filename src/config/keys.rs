@@ -265,10 +265,7 @@ pub const KEYS: &[Key] = &[
         "How long a new leader waits for each node's first heartbeat",
     ),
     key("telemetry.prometheus", Kind::Flag, "true", "Whether /v1/metrics?format=prometheus is served"),
-    later(
-        unset("audit.file", Kind::Path, "none", "Where audit records go; \"stderr\" for standard error"),
-        Later::Set("the audit log"),
-    ),
+    unset("audit.file", Kind::Path, "none", "Where audit records go; \"stderr\" for standard error"),
 ];
 
 /// The key of that dotted name; any name fits a last part of `*`.

@@ -74,6 +74,8 @@ pub struct Config {
     pub heartbeat_failover_ttl: Duration,
     /// `telemetry.prometheus`
     pub prometheus: bool,
+    /// `audit.file`; `None`: no audit log.
+    pub audit_file: Option<PathBuf>,
     /// `--log`; `None`: RUST_LOG, or `info`.
     pub log_filter: Option<String>,
     /// `--dev`
@@ -211,6 +213,7 @@ fn assemble(values: &Values, overrides: &Overrides, host_name: &str) -> Config {
         heartbeat_max_per_second: values.rate("heartbeat.max_per_second"),
         heartbeat_failover_ttl: values.span("heartbeat.failover_ttl"),
         prometheus: values.flag("telemetry.prometheus"),
+        audit_file: values.path("audit.file"),
         log_filter: overrides.log.clone(),
         dev: overrides.dev,
     }

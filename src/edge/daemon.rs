@@ -23,6 +23,7 @@ use crate::server::Server;
 use crate::server::port::{Listener, Settings};
 use crate::state::State;
 
+use super::audit::Audit;
 use super::bootstrap_reset::BootstrapReset;
 use super::clock::SystemClock;
 use super::config_json::config_json;
@@ -155,6 +156,7 @@ fn serve(source: &ConfigSource, loaded: Reloaded, signals: Signals, logs: Logs) 
         pool,
         proposals: Proposals::new(hand_over(consensus.commands.clone())),
         logs: Some(logs),
+        audit: config.audit_file.as_deref().map(Audit::start).transpose()?,
         notifier: Notifier::from_environment(),
         keyring: Some(Keyring::new(folder.path())),
         reloader: Some(Reloader::new(source.clone(), loaded.clone())),
@@ -176,6 +178,9 @@ fn run_loop(event_loop: EventLoop<Server>) -> std::io::Result<u8> {
         Ok(Ok((status, hands))) => {
             if !hands.pool.stop() {
                 warn!("a handler still runs: it ends with the process");
+            }
+            if let Some(audit) = hands.audit {
+                audit.finish();
             }
             Ok(status)
         }
@@ -343,7 +348,7 @@ fn settings(
         acl_enabled: config.acl_enabled,
         variables_max_bytes: config.variables_max_size_bytes,
         locks_min_ttl: config.locks_min_ttl,
-        audit: false,
+        audit: config.audit_file.is_some(),
         config_json: config_json(config, &rpc, &http, config.acl_enabled).into(),
         advertise_rpc: rpc,
         advertise_http: http,

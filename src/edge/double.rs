@@ -148,6 +148,7 @@ impl RigParts {
         let address = listener.local_addr().unwrap();
         let machine = Double { shared: Arc::clone(&shared), outputs: VecDeque::new(), out: BTreeMap::new() };
         let hands = Hands {
+            audit: None,
             pool,
             proposals: Proposals::new(Box::new(Err)),
             logs: None,

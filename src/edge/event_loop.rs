@@ -22,6 +22,7 @@ use crate::base::timers::Timers;
 use crate::consensus::Notice;
 use crate::server::port::{Input, Listener, LogLine, ProcessFacts};
 
+use super::audit::Audit;
 use super::bootstrap_reset::BootstrapReset;
 use super::certificates::Expiry;
 use super::clock::SystemClock;
@@ -91,6 +92,8 @@ pub struct Hands {
     pub proposals: Proposals,
     /// The log, for monitors and the filter; `None`: monitors see nothing.
     pub logs: Option<Logs>,
+    /// The audit log, where there is one.
+    pub audit: Option<Audit>,
     /// The service manager.
     pub notifier: Notifier,
     /// Signing keys; `None`: none can be made.
@@ -303,7 +306,7 @@ impl<M: Machine> EventLoop<M> {
             certificates: self.hands.expiry.facts(),
             handler_queue: self.hands.pool.queued(),
             log_lines_lost: self.hands.logs.as_ref().map_or(0, Logs::lost),
-            audit_lines_lost: 0,
+            audit_lines_lost: self.hands.audit.as_ref().map_or(0, Audit::lost),
             acl_bootstrap_reset: self.hands.bootstrap_reset.as_ref().and_then(BootstrapReset::read),
         };
         self.feed(Input::Process(facts));
@@ -321,6 +324,9 @@ impl<M: Machine> EventLoop<M> {
         }
         if caught.dump_metrics {
             self.feed(Input::DumpMetrics);
+        }
+        if caught.reload {
+            self.reopen_audit();
         }
         if caught.reload && !self.stopping {
             self.reload_wanted = true;

@@ -4,6 +4,7 @@
 //! socket: `handle_input`, then `poll_output` until `None`, then sleep until `poll_timeout`.
 
 pub mod admit;
+mod audit;
 mod calls;
 pub mod events;
 pub mod heartbeat;
@@ -11,9 +12,13 @@ mod http;
 pub mod keyring;
 mod leader;
 mod links;
+pub mod lock_queue;
+pub mod locks;
 mod monitor;
 mod node_calls;
 pub mod nodes;
+#[cfg(test)]
+mod operator_tests;
 pub mod park;
 mod parking;
 pub mod port;
@@ -49,6 +54,8 @@ use self::heartbeat::{Heartbeats, Times};
 use self::keyring::Keys;
 use self::leader::Leader;
 use self::links::{Closing, Link};
+use self::lock_queue::LockQueue;
+use self::locks::Ends;
 use self::nodes::NodeConns;
 use self::park::Parked;
 use self::parking::Fanout;
@@ -88,6 +95,7 @@ pub struct Server {
     fanouts: VecDeque<Fanout>,
     group_jobs: BTreeMap<CallId, (Key, u64)>,
     next_group_job: u64,
+    lock_queue: LockQueue,
     proposals: Vec<Proposal>,
     internal: BTreeMap<CallId, Internal>,
     next_internal: u64,
@@ -105,6 +113,7 @@ pub struct Server {
     nodes: NodeConns,
     heartbeats: Heartbeats,
     expiries: usize,
+    ends: Ends,
     // What operators do.
     keys: Keys,
     restore: Option<Restore>,
@@ -144,7 +153,7 @@ impl Server {
         };
         let index = root.load().index().0;
         // What raft writes on its own account is no event: a fresh server has lost none.
-        let events_index = root.load().nodes_index().0;
+        let events_index = events_index(&root.load());
         let ctx = Ctx {
             server: Arc::new(facts),
             leader_rpc_addr: "".into(),
@@ -194,6 +203,7 @@ impl Server {
             fanouts: VecDeque::new(),
             group_jobs: BTreeMap::new(),
             next_group_job: u64::MAX,
+            lock_queue: LockQueue::default(),
             proposals: Vec::new(),
             internal: BTreeMap::new(),
             next_internal: FIRST_INTERNAL,
@@ -208,6 +218,7 @@ impl Server {
             nodes: NodeConns::default(),
             heartbeats: Heartbeats::new(times),
             expiries: 0,
+            ends: Ends::default(),
             keys: Keys::default(),
             restore: None,
             draining: None,
@@ -266,6 +277,7 @@ impl Server {
             self.source_timers.next(),
             expiry,
             self.keys.next(),
+            self.ends.next(),
             self.draining,
         ];
         times.into_iter().flatten().min()
@@ -321,7 +333,7 @@ impl Server {
         for notice in notices {
             match notice {
                 Notice::Applied { index, touched, events } => {
-                    self.on_touched(index, &touched.keys);
+                    self.on_touched(now, index, &touched);
                     if !events.is_empty() {
                         news = true;
                         let dropped = self.events.push(index.0, events);
@@ -343,6 +355,7 @@ impl Server {
         if news {
             self.pump_subscribers(now);
         }
+        self.look_at_ends(now);
     }
 
     fn on_timeout(&mut self, now: Instant) {
@@ -356,6 +369,7 @@ impl Server {
             self.on_source_due(now, key);
         }
         self.expire_heartbeats(now);
+        self.on_ends_due(now);
         self.on_keys_due(now);
         self.step_wakes(now);
         self.step_fanouts(now);
@@ -410,6 +424,7 @@ impl Server {
         self.metrics.set(Id::Descriptors, facts.descriptors as f64);
         self.metrics.set(Id::HandlerQueue, facts.handler_queue as f64);
         self.metrics.set(Id::LogLost, facts.log_lines_lost as f64);
+        self.metrics.set(Id::AuditLost, facts.audit_lines_lost as f64);
         for (file, ends) in &facts.certificates {
             self.metrics.set_labelled(Id::CertificateExpiry, file, *ends as f64);
         }
@@ -435,6 +450,9 @@ impl Server {
             (Id::EventsBufferedBytes, self.events.bytes()),
             (Id::HeartbeatActive, self.heartbeats.len()),
             (Id::Nodes, state.node_count()),
+            (Id::Variables, state.var_count()),
+            (Id::Locks, state.lock_count()),
+            (Id::LockWaiters, self.lock_queue.len()),
             (Id::NodeConns, self.nodes.len()),
             (Id::Leader, usize::from(leads)),
         ] {
@@ -468,4 +486,11 @@ impl Server {
             self.log(Level::Info, line);
         }
     }
+}
+
+/// The last index whose entry may have made events: a server that begins holds none of them.
+fn events_index(state: &State) -> u64 {
+    let tables =
+        [state.nodes_index(), state.vars_index(), state.tokens_index(), state.policies_index(), state.roles_index()];
+    tables.into_iter().map(|index| index.0).max().unwrap_or(0)
 }

@@ -3,7 +3,7 @@
 use super::vars::*;
 use super::*;
 use crate::state::fences::MAX_FENCES;
-use crate::state::snapshot::{SnapshotError, encode, read, write};
+use crate::state::snapshot::{CHUNK_BYTES, SnapshotError, encode, read, write};
 use crate::wire::entry::var::VarOp;
 
 fn bytes(state: &State) -> Vec<u8> {
@@ -22,12 +22,19 @@ fn snapshot_of(payload: &[u8]) -> Vec<u8> {
         bytes.extend(crc32c::crc32c(payload).to_be_bytes());
         bytes
     };
+    let mut bytes = Vec::new();
+    let mut number = 0;
+    for part in payload.chunks(CHUNK_BYTES) {
+        bytes.extend(chunk(1, number, part));
+        number += 1;
+    }
     let end = encode(|e| {
         e.array(2);
-        e.u64(1);
+        e.u64(u64::from(number));
         e.u64(payload.len() as u64);
     });
-    [chunk(1, 0, payload), chunk(2, 1, &end)].concat()
+    bytes.extend(chunk(2, number, &end));
+    bytes
 }
 
 /// A head without nodes and keys, that names these sections by tag, index and rows; then their rows.

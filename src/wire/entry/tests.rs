@@ -93,6 +93,11 @@ fn var_command() -> impl Strategy<Value = Command> {
     ]
 }
 
+/// A value as it is read: raw fields that were left empty are nil then.
+fn as_read<T: Msg>(value: T) -> T {
+    T::decode(&mut Decoder::new(&value.to_bytes())).unwrap()
+}
+
 /// Commands about tokens, policies and roles. Their bodies have tests of their own.
 fn acl_command() -> impl Strategy<Value = Command> {
     let token = || {
@@ -112,13 +117,14 @@ fn acl_command() -> impl Strategy<Value = Command> {
     let role = (".{0,36}", ".{0,8}").prop_map(|(id, name)| AclRole { id, name, ..AclRole::default() });
     let names = || vec(".{0,36}", 0..4);
     prop_oneof![
-        (token(), any::<u64>()).prop_map(|(token, reset_index)| Command::AclBootstrap { token, reset_index }),
-        vec(token(), 0..3).prop_map(|tokens| Command::AclUpsertTokens { tokens }),
+        (token(), any::<u64>())
+            .prop_map(|(token, reset_index)| Command::AclBootstrap { token: as_read(token), reset_index }),
+        vec(token(), 0..3).prop_map(|tokens| Command::AclUpsertTokens { tokens: as_read(tokens) }),
         names().prop_map(|accessor_ids| Command::AclDeleteTokens { accessor_ids }),
         names().prop_map(|accessor_ids| Command::AclExpireTokens { accessor_ids }),
-        vec(policy, 0..3).prop_map(|policies| Command::AclUpsertPolicies { policies }),
+        vec(policy, 0..3).prop_map(|policies| Command::AclUpsertPolicies { policies: as_read(policies) }),
         names().prop_map(|names| Command::AclDeletePolicies { names }),
-        vec(role, 0..3).prop_map(|roles| Command::AclUpsertRoles { roles }),
+        vec(role, 0..3).prop_map(|roles| Command::AclUpsertRoles { roles: as_read(roles) }),
         names().prop_map(|ids| Command::AclDeleteRoles { ids }),
     ]
 }
@@ -138,7 +144,7 @@ fn operator_command() -> impl Strategy<Value = Command> {
         ..SchedulerConfiguration::default()
     });
     prop_oneof![
-        vec(namespace, 0..3).prop_map(|namespaces| Command::NamespaceUpsert { namespaces }),
+        vec(namespace, 0..3).prop_map(|namespaces| Command::NamespaceUpsert { namespaces: as_read(namespaces) }),
         vec(".{0,8}", 0..4).prop_map(|names| Command::NamespaceDelete { names }),
         ".{0,36}".prop_map(|key_id| Command::RootKeyDelete { key_id }),
         (autopilot, any::<bool>()).prop_map(|(config, cas)| Command::AutopilotSet { config, cas }),

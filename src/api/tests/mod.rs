@@ -18,6 +18,7 @@ mod subscriptions;
 mod tokens;
 mod variable_checks;
 mod variable_lists;
+mod variable_rights;
 mod variable_txn;
 mod variable_vectors;
 mod variables;

@@ -36,7 +36,7 @@ fn unknown_names_are_refused_in_the_words_of_net_rpc() {
     ] {
         assert_eq!(method(name).unwrap_err(), UnknownMethod(error.to_owned()));
     }
-    for name in ["Nope.Stream", "Agent.MonitorExport", "Operator.SnapshotSave", "Operator.SnapshotRestore", ""] {
+    for name in ["Nope.Stream", "Agent.MonitorExport", "Operator.SnapshotFork", ""] {
         let error = format!("Unknown rpc method: \"{name}\"");
         assert_eq!(streaming_method(name).unwrap_err(), UnknownMethod(error));
     }

@@ -1,10 +1,11 @@
-//! Tokens, policies, roles and namespaces: what each command does, and what a snapshot keeps.
+//! Tokens, policies and roles: what each command does; with namespaces, what a snapshot keeps and replicas share.
 
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
+use super::sections::{what, with_sections};
 use super::*;
 use crate::state::acl::Token;
 use crate::state::acl::rules::{Acl, VarCapability};
@@ -35,7 +36,7 @@ fn upsert(tokens: &[AclToken]) -> Command {
     Command::AclUpsertTokens { tokens: tokens.to_vec() }
 }
 
-fn owned(texts: &[&str]) -> Vec<String> {
+pub(super) fn owned(texts: &[&str]) -> Vec<String> {
     texts.iter().map(|text| text.to_string()).collect()
 }
 
@@ -62,16 +63,16 @@ fn role(id: &str, name: &str) -> AclRole {
     AclRole { id: id.into(), name: name.into(), policies, ..AclRole::default() }
 }
 
-fn namespace(name: &str) -> Command {
+pub(super) fn namespace(name: &str) -> Command {
     let namespace = Namespace { name: name.into(), meta: Some(texts(&[("a", name)])), ..Namespace::default() };
     Command::NamespaceUpsert { namespaces: vec![namespace] }
 }
 
-fn remove_namespaces(names: &[&str]) -> Command {
+pub(super) fn remove_namespaces(names: &[&str]) -> Command {
     Command::NamespaceDelete { names: owned(names) }
 }
 
-fn refusal(applied: Applied) -> String {
+pub(super) fn refusal(applied: Applied) -> String {
     assert_eq!((applied.touched.keys, applied.events), (vec![], vec![]));
     match applied.result {
         ApplyResult::Refused(why) => why,
@@ -338,42 +339,6 @@ fn a_policy_is_told_as_the_peers_tell_it() {
     assert_eq!(shown["ACLPolicy"]["JobACL"], json!({"JobID": "j"}));
 }
 
-#[test]
-fn namespaces_come_and_go_but_for_default() {
-    let mut world = World::default();
-    let names = |state: &State| state.namespaces_from("").map(|one| one.name.clone()).collect::<Vec<_>>();
-    for state in [&State::new(), &world.state] {
-        let default = state.namespace("default").unwrap();
-        assert_eq!((names(state), state.namespaces_index()), (owned(&["default"]), Index(1)));
-        assert_eq!(
-            (&*default.description, default.create_index, default.modify_index),
-            ("Default shared namespace", 1, 1)
-        );
-    }
-    world.apply(Command::Noop);
-    let applied = world.apply(namespace("dev"));
-    assert_eq!((&applied.touched.keys[..], &applied.events[..]), (&[WatchKey::namespaces()][..], &[][..]));
-    world.apply(namespace("ops"));
-    world.apply(namespace("dev"));
-    let dev = world.state.namespace("dev").unwrap();
-    assert_eq!((dev.create_index, dev.modify_index, dev.hash.is_nil()), (2, 4, false));
-    world.apply(namespace("default"));
-    let default = world.state.namespace("default").unwrap();
-    assert_eq!((default.create_index, default.modify_index, &*default.description), (1, 5, ""));
-
-    for (asked, why) in
-        [(&["dev", "default"][..], "can not delete default namespace"), (&["dev", "nope"], "namespace not found")]
-    {
-        assert_eq!(refusal(world.apply(remove_namespaces(asked))), why);
-    }
-    assert_eq!((names(&world.state), world.state.namespaces_index()), (owned(&["default", "dev", "ops"]), Index(5)));
-    let applied = world.apply(remove_namespaces(&["dev", "ops", "dev"]));
-    assert_eq!(applied.touched.keys, [WatchKey::namespaces()]);
-    assert_eq!((names(&world.state), world.state.namespaces_index()), (owned(&["default"]), Index(8)));
-    assert_eq!(world.apply(remove_namespaces(&[])), Applied::default());
-    assert_eq!(world.apply(Command::NamespaceUpsert { namespaces: vec![] }), Applied::default());
-}
-
 /// Everything of a state that this file is about.
 fn all(state: &State) -> impl PartialEq + std::fmt::Debug + use<> {
     (
@@ -419,6 +384,42 @@ fn a_snapshot_keeps_all_of_it() {
     assert_eq!(all(&again), all(&world.state));
     assert_eq!((again.tokens_index(), again.acl_bootstrap_index()), (Index(9), Index(1)));
     assert_eq!(all(&restored(&State::new())), all(&State::new()));
+}
+
+#[test]
+fn rows_that_cannot_be_are_refused() {
+    use crate::state::sections::tag::{ACL_BOOTSTRAP, NAMESPACES, POLICIES, ROLES, TOKENS};
+    let tokens = |accessors: &[&str]| accessors.iter().map(|accessor| token(accessor).to_bytes()).collect::<Vec<_>>();
+    let named = |name: &str| Namespace { name: name.into(), ..Namespace::default() }.to_bytes();
+    let policy = |name: &str| AclPolicy { name: name.into(), ..AclPolicy::default() }.to_bytes();
+    let no_time = AclToken { expiration_time: Some(Bytes(vec![9])), ..token("a") }.to_bytes();
+    for (tag, rows, why) in [
+        (TOKENS, tokens(&["b", "a"]), "tokens are out of order"),
+        (TOKENS, tokens(&["a", "a"]), "tokens are out of order"),
+        (TOKENS, vec![no_time], "the token's expiration time is malformed"),
+        (POLICIES, vec![policy("b"), policy("a")], "policies are out of order"),
+        (
+            ROLES,
+            vec![role("b", "1").to_bytes(), role("a", "2").to_bytes()],
+            "roles are out of order, or two have one name",
+        ),
+        (
+            ROLES,
+            vec![role("a", "1").to_bytes(), role("b", "1").to_bytes()],
+            "roles are out of order, or two have one name",
+        ),
+        (NAMESPACES, vec![named("b"), named("a")], "namespaces are out of order"),
+        (NAMESPACES, vec![named("z"), named("default")], "namespaces are out of order"),
+        (ACL_BOOTSTRAP, vec![vec![0xc0]], "a row where none belongs"),
+    ] {
+        let result = with_sections(&[(tag, 5, rows.len() as u64)], &rows);
+        assert_eq!(what(result), why, "{tag}");
+    }
+    // As many namespaces as there may be, around the one that is always there; and none at all, of an older build.
+    let state = with_sections(&[(NAMESPACES, 5, 3)], &["a", "default", "z"].map(named)).unwrap();
+    assert_eq!((state.namespaces_from("").count(), state.namespaces_index()), (3, Index(5)));
+    let state = with_sections(&[], &[]).unwrap();
+    assert_eq!(state.namespace("default"), State::new().namespace("default"));
 }
 
 fn id() -> impl Strategy<Value = &'static str> {

@@ -54,14 +54,14 @@ fn fences_are_bounded() {
     let mut fences = Fences::default();
     let most = MAX_FENCES as u64;
     for nth in 1..=most {
-        fences.keep(format!("ns\0{nth}").into(), 10 + nth);
+        fences.keep(format!("ns\0p{nth}").into(), 10 + nth);
     }
     assert_eq!((fences.len(), fences.floor(), fences.of("ns\0x")), (MAX_FENCES, 0, 0));
     fences.keep("ns\0new".into(), 3);
     assert_eq!((fences.len(), fences.floor()), (MAX_FENCES, 3), "the lowest goes, though it came last");
-    assert_eq!((fences.of("ns\0new"), fences.of("ns\01")), (3, 11));
+    assert_eq!((fences.of("ns\0new"), fences.of("ns\0p1")), (3, 11));
     fences.keep("ns\0newer".into(), 9999);
-    assert_eq!((fences.len(), fences.floor(), fences.of("ns\01"), fences.of("ns\0x")), (MAX_FENCES, 11, 11, 11));
+    assert_eq!((fences.len(), fences.floor(), fences.of("ns\0p1"), fences.of("ns\0x")), (MAX_FENCES, 11, 11, 11));
     fences.keep("ns\0older".into(), 11);
     assert_eq!(fences.len(), MAX_FENCES, "the floor says so already");
     fences.forget("ns\0newer");
@@ -71,7 +71,7 @@ fn fences_are_bounded() {
     fences.raise_floor(5);
     assert_eq!(fences.floor(), 11);
     fences.raise_floor(13);
-    assert_eq!((fences.len(), fences.of("ns\02")), (MAX_FENCES - 3, 13), "2, 3 and the new one");
+    assert_eq!((fences.len(), fences.of("ns\0p2")), (MAX_FENCES - 3, 13), "2, 3 and the new one");
     fences.check_invariants();
 }
 

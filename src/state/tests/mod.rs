@@ -6,6 +6,7 @@ mod drain;
 mod fences;
 mod forms;
 mod locks;
+mod namespaces;
 mod operators;
 mod random;
 mod sections;

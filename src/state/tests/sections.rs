@@ -38,7 +38,7 @@ fn snapshot_of(payload: &[u8]) -> Vec<u8> {
 }
 
 /// A head without nodes and keys, that names these sections by tag, index and rows; then their rows.
-fn with_sections(sections: &[(u64, u64, u64)], rows: &[Vec<u8>]) -> Result<State, SnapshotError> {
+pub(super) fn with_sections(sections: &[(u64, u64, u64)], rows: &[Vec<u8>]) -> Result<State, SnapshotError> {
     let head = encode(|e| {
         e.array(7);
         [9, 9, 0, 0, 0, 0].into_iter().for_each(|value| e.u64(value));
@@ -51,7 +51,7 @@ fn with_sections(sections: &[(u64, u64, u64)], rows: &[Vec<u8>]) -> Result<State
     read(&snapshot_of(&[head, rows.concat()].concat()))
 }
 
-fn what(result: Result<State, SnapshotError>) -> String {
+pub(super) fn what(result: Result<State, SnapshotError>) -> String {
     match result {
         Err(SnapshotError::Damaged { what, .. }) => what,
         other => panic!("{other:?}"),

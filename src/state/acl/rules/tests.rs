@@ -217,12 +217,16 @@ fn ways_to_write_the_same() {
     }
 }
 
+type Words = Vec<&'static str>;
+/// Name, policy, capabilities, and paths of variables with theirs.
+type WrittenNamespace = (String, &'static str, Words, Vec<(String, Words)>);
+
 /// A policy that can be written in both forms.
 #[derive(Clone, Debug)]
 struct Written {
-    namespaces: Vec<(String, &'static str, Vec<&'static str>, Vec<(String, Vec<&'static str>)>)>,
+    namespaces: Vec<WrittenNamespace>,
     node: Option<&'static str>,
-    operator: Option<Vec<&'static str>>,
+    operator: Option<Words>,
 }
 
 fn written() -> impl Strategy<Value = Written> {

@@ -49,10 +49,12 @@ fn capabilities_imply_others() {
     }
 }
 
+/// Policies by namespace and paths, a path in the namespace `default`, and what is allowed there.
+type Choice<'a> = (&'a [(&'a str, &'a str)], &'a str, &'a str);
+
 #[test]
 fn one_rule_is_chosen() {
-    // (policies, path in namespace "default", what is allowed)
-    let cases: &[(&[(&str, &str)], &str, &str)] = &[
+    let cases: &[Choice<'_>] = &[
         // A wildcard is any run of characters, `/` too, and none.
         (&[("default", "app/* read")], "app/a/b", "lrL"),
         (&[("default", "app/* read")], "app/", "lrL"),

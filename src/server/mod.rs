@@ -8,6 +8,7 @@ mod calls;
 pub mod events;
 pub mod heartbeat;
 mod http;
+mod http_stream;
 pub mod keyring;
 mod leader;
 mod links;
@@ -46,6 +47,7 @@ use self::admit::{LogLimiter, Places};
 use self::calls::Call;
 use self::events::EventBuffer;
 use self::heartbeat::{Heartbeats, Times};
+use self::http::HttpDesk;
 use self::keyring::Keys;
 use self::leader::Leader;
 use self::links::{Closing, Link};
@@ -89,6 +91,7 @@ pub struct Server {
     group_jobs: BTreeMap<CallId, (Key, u64)>,
     next_group_job: u64,
     proposals: Vec<Proposal>,
+    http: HttpDesk,
     internal: BTreeMap<CallId, Internal>,
     next_internal: u64,
     at_node: usize,
@@ -195,6 +198,7 @@ impl Server {
             group_jobs: BTreeMap::new(),
             next_group_job: u64::MAX,
             proposals: Vec::new(),
+            http: HttpDesk::new(&settings.region),
             internal: BTreeMap::new(),
             next_internal: FIRST_INTERNAL,
             at_node: 0,

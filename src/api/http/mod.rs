@@ -62,7 +62,7 @@ pub enum StreamBody {
 }
 
 /// How the answer of a call is shown.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct View {
     /// With line breaks.
     pub pretty: bool,
@@ -79,6 +79,11 @@ pub struct View {
 pub struct HttpFacts {
     /// The server's own region.
     pub region: Arc<str>,
+}
+
+/// Whether the answer may be packed.
+pub fn accepts_gzip(_request: &HttpRequest) -> bool {
+    todo!("http")
 }
 
 /// Decides what a request needs. Never fails: what cannot be read is answered.

@@ -9,6 +9,7 @@ mod calls;
 pub mod events;
 pub mod heartbeat;
 mod http;
+mod http_stream;
 pub mod keyring;
 mod leader;
 mod links;
@@ -51,6 +52,7 @@ use self::admit::{LogLimiter, Places};
 use self::calls::Call;
 use self::events::EventBuffer;
 use self::heartbeat::{Heartbeats, Times};
+use self::http::HttpDesk;
 use self::keyring::Keys;
 use self::leader::Leader;
 use self::links::{Closing, Link};
@@ -97,6 +99,7 @@ pub struct Server {
     next_group_job: u64,
     lock_queue: LockQueue,
     proposals: Vec<Proposal>,
+    http: HttpDesk,
     internal: BTreeMap<CallId, Internal>,
     next_internal: u64,
     at_node: usize,
@@ -205,6 +208,7 @@ impl Server {
             next_group_job: u64::MAX,
             lock_queue: LockQueue::default(),
             proposals: Vec::new(),
+            http: HttpDesk::new(&settings.region),
             internal: BTreeMap::new(),
             next_internal: FIRST_INTERNAL,
             at_node: 0,

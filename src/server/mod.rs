@@ -245,7 +245,7 @@ impl Server {
             Input::Ran { job, outcome } => self.on_ran(now, job, outcome),
             Input::Notices(notices) => self.on_notices(now, notices),
             Input::NotEnqueued { id } => self.on_not_enqueued(now, id),
-            Input::Keys { signer, sealer } => self.on_keys(signer, sealer),
+            Input::Keys { signer, sealer } => self.on_keys(now, signer, sealer),
             Input::NoKey { error } => self.on_no_key(now, &error),
             Input::LogLine(line) => self.on_log_line(now, &line),
             Input::Reload(reload) => self.on_reload(now, *reload),

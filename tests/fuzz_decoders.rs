@@ -22,6 +22,7 @@ use holdfast::conn::{Answer, Conn, Event, Security};
 use holdfast::mux::limits::{Limits as MuxLimits, Side};
 use holdfast::mux::session::MuxSession;
 use holdfast::state::State;
+use holdfast::state::acl::rules::{Acl, Rules, VarCapability};
 use holdfast::state::snapshot;
 use holdfast::wire::body::node_call::{NodeListRequest, NodeUpdateStatusRequest};
 use holdfast::wire::body::query::{QueryOptions, WriteRequest, route_fields};
@@ -453,6 +454,37 @@ fn a_whole_server() {
     let mut rig = Rig::new();
     fuzz("a whole server", &samples, |input| rig.feed(input));
     rig.assert_empty();
+    assert_small();
+}
+
+// Reliability goal 13: the text of a policy is read whole or refused, and what it says can be asked and shown.
+#[test]
+fn policies() {
+    let hcl = r#"
+        # A comment, // another, /* and one more */
+        namespace "dev-*" {
+          policy = "read" capabilities = ["submit-job", "read-fs",]
+          variables { path "app/*" { capabilities = ["read", "write"] } path "\u0041b" { capabilities = [] } }
+        }
+        "node" { policy = <<-WORD
+          read
+          WORD
+        }
+        operator = { capabilities = ["snapshot-save"] }
+    "#;
+    let json = r#"{"namespace": [{"default": {"policy": "write", "variables": {"path": {"*": {"capabilities": ["list"]}}}}}],
+        "agent": {"policy": "read"}, "node": [{"policy": "deny"}]}"#;
+    let samples = [hcl.as_bytes().to_vec(), json.as_bytes().to_vec()];
+    fuzz("policies", &samples, |input| {
+        if let Ok(rules) = Rules::parse(&String::from_utf8_lossy(input)) {
+            json::to_json(&rules.to_rules_json().0, &mut String::new()).unwrap();
+            let acl = Acl { management: false, policies: vec![Arc::new(rules)] };
+            acl.allows_variable("dev-1", "app/x", VarCapability::Read);
+        }
+    });
+    for deep in ["a {".repeat(200_000), "a = [".repeat(200_000), "{\"a\":".repeat(200_000), "[".repeat(200_000)] {
+        assert!(Rules::parse(&deep).is_err());
+    }
     assert_small();
 }
 

@@ -1,29 +1,30 @@
 //! One HTTP/1.1 exchange after another (RFC 9112). Never knows what a path means.
 //!
-//! A request that cannot be read is answered with its status and a line of text, and the connection is closed
-//! (section 9.6): what follows it has no meaning.
+//! How requests are read is in [`reading`], how they are answered in [`answering`]. A request that cannot be read is
+//! answered with its status and a line of text, and the connection is closed (section 9.6): what follows it has no
+//! meaning.
+
+mod answering;
+mod reading;
 
 use std::time::Duration;
 
 use crate::base::time::Instant;
-use crate::wire::http;
-use crate::wire::http::BodyLength;
-use crate::wire::http::ChunkError;
 use crate::wire::http::ChunkedBody;
-use crate::wire::http::HeadError;
-use crate::wire::http::HttpReply;
 use crate::wire::http::HttpRequest;
-use crate::wire::http::LengthError;
-use crate::wire::http::RequestHead;
 
 use super::Event;
-use super::report::Cause;
-use super::report::Report;
+use super::outbox::OUTBOX_BYTES;
 use super::single::STREAM;
 use super::stream::World;
 
+use self::answering::Framing;
+
 /// Bytes of further requests that wait while one is in hand; over it nothing is read.
 const MAX_PIPELINED_BYTES: usize = 16 * 1024;
+
+/// Bytes of an upload that the owner was given and has not used; over it nothing is read.
+pub(super) const UPLOAD_WINDOW_BYTES: usize = 64 * 1024;
 
 /// How far the current exchange is.
 #[derive(Debug)]
@@ -34,6 +35,8 @@ enum Stage {
     Head,
     /// Within a body.
     Body(Box<(HttpRequest, Remaining)>),
+    /// The owner has the head of an upload, and gets its body as it comes.
+    Upload(Remaining),
     /// The owner has a request.
     InHand,
     /// No more is read.
@@ -67,6 +70,16 @@ pub(super) struct Http {
     is_head: bool,
     keeps_alive: bool,
     minor_version: u8,
+    /// The client of an upload waits to be told to go on.
+    expects_continue: bool,
+    /// Bytes of an upload that the owner has not used.
+    unused_bytes: usize,
+    /// A reply in pieces has begun.
+    answering: Option<Framing>,
+    /// The owner waits until the outbox has room.
+    starved: bool,
+    /// What comes is dropped: the rest of an upload that was answered before its end.
+    deaf: bool,
     peer_finished: bool,
     draining: bool,
 }
@@ -81,29 +94,35 @@ impl Http {
             is_head: false,
             keeps_alive: true,
             minor_version: 1,
+            expects_continue: false,
+            unused_bytes: 0,
+            answering: None,
+            starved: false,
+            deaf: false,
             peer_finished: false,
             draining: false,
         }
     }
 
     pub(super) fn bytes(&mut self, world: &mut World<'_>, bytes: &[u8]) {
-        if !matches!(self.stage, Stage::Over) && !self.peer_finished {
+        if !matches!(self.stage, Stage::Over) && !self.peer_finished && !self.deaf {
             self.input.extend_from_slice(bytes);
             self.advance(world);
         }
     }
 
-    /// The peer sends no more; the request in hand is still answered.
+    /// The peer sends no more; the request in hand is still answered. Whether that is worth the while, the owner
+    /// knows ([`super::Conn::peer_finished`]).
     pub(super) fn eof(&mut self, world: &mut World<'_>) {
         self.peer_finished = true;
         self.advance(world);
     }
 
     pub(super) fn failure(&mut self, world: &mut World<'_>) {
-        if matches!(self.stage, Stage::InHand) {
+        if self.is_with_owner() {
             world.events.push_back(Event::Gone(STREAM));
         }
-        self.stage = Stage::Over;
+        self.over();
     }
 
     /// A head or body that does not come is told of; an idle connection is closed without a word.
@@ -120,17 +139,19 @@ impl Http {
         self.deadline
     }
 
-    pub(super) fn reply(&mut self, world: &mut World<'_>, reply: &HttpReply) {
-        if !matches!(self.stage, Stage::InHand) {
-            return;
+    /// The socket took bytes.
+    pub(super) fn sent(&mut self, world: &mut World<'_>) {
+        if self.starved && world.waiting_bytes <= OUTBOX_BYTES / 2 {
+            self.starved = false;
+            if self.can_send() {
+                world.events.push_back(Event::Writable(STREAM));
+            }
         }
-        let keeps_alive = self.keeps_alive && !self.draining;
-        self.write(world, reply, keeps_alive);
-        if !keeps_alive {
-            return self.over();
-        }
-        self.stage = Stage::Idle;
-        self.deadline = after(world.now, world.limits.http_idle_timeout);
+    }
+
+    /// The owner has used bytes of an upload.
+    pub(super) fn consumed(&mut self, world: &mut World<'_>, count: usize) {
+        self.unused_bytes = self.unused_bytes.saturating_sub(count);
         self.advance(world);
     }
 
@@ -147,16 +168,45 @@ impl Http {
     }
 
     pub(super) fn wants_read(&self) -> bool {
-        !matches!(self.stage, Stage::InHand) || self.input.len() < MAX_PIPELINED_BYTES
+        match self.stage {
+            Stage::InHand => self.input.len() < MAX_PIPELINED_BYTES,
+            Stage::Upload(_) => self.unused_bytes + self.input.len() < UPLOAD_WINDOW_BYTES,
+            Stage::Idle | Stage::Head | Stage::Body(_) | Stage::Over => true,
+        }
+    }
+
+    /// Bytes that came and wait to be used.
+    #[cfg(test)]
+    pub(super) fn held_bytes(&self) -> usize {
+        let body = match &self.stage {
+            Stage::Body(body) => body.0.body.len(),
+            _ => 0,
+        };
+        self.input.len() + self.unused_bytes + body
+    }
+
+    /// The owner knows of a request that was not answered.
+    fn is_with_owner(&self) -> bool {
+        matches!(self.stage, Stage::InHand | Stage::Upload(_))
     }
 
     fn advance(&mut self, world: &mut World<'_>) {
         while self.step(world) == Progress::Made {}
-        if self.peer_finished && !matches!(self.stage, Stage::InHand) {
-            self.over();
+        if self.peer_finished {
+            self.end_of_input(world);
         }
         if self.input.is_empty() {
             self.input = Vec::new();
+        }
+    }
+
+    /// Nothing follows what is there. An upload may wait for its owner, not for bytes.
+    fn end_of_input(&mut self, world: &mut World<'_>) {
+        match self.stage {
+            Stage::InHand => {}
+            Stage::Upload(_) if self.unused_bytes >= UPLOAD_WINDOW_BYTES && !self.input.is_empty() => {}
+            Stage::Upload(_) => self.failure(world),
+            Stage::Idle | Stage::Head | Stage::Body(_) | Stage::Over => self.over(),
         }
     }
 
@@ -165,178 +215,19 @@ impl Http {
             Stage::Idle => self.begin(world),
             Stage::Head => self.read_head(world),
             Stage::Body(_) => self.read_body(world),
+            Stage::Upload(_) => self.read_upload(world),
             Stage::InHand | Stage::Over => Progress::Waits,
-        }
-    }
-
-    /// Passes over empty lines before a request (RFC 9112 section 2.2), then looks at its first byte.
-    fn begin(&mut self, world: &mut World<'_>) -> Progress {
-        let blank = self.input.iter().take_while(|b| matches!(b, b'\r' | b'\n')).count();
-        self.input.drain(..blank);
-        let Some(first) = self.input.first() else { return Progress::Waits };
-        if !first.is_ascii_graphic() {
-            self.refuse(world, 400, "malformed request");
-            return Progress::Waits;
-        }
-        self.stage = Stage::Head;
-        self.searched = 0;
-        self.deadline = after(world.now, world.limits.http_head_timeout);
-        Progress::Made
-    }
-
-    fn read_head(&mut self, world: &mut World<'_>) -> Progress {
-        let end = http::head_end(&self.input, self.searched);
-        // Parsed at most twice, so that a head that drips in is not read again for each byte: once the request
-        // line is there, and once all is.
-        let first_line = self.input.iter().take(self.searched).all(|b| *b != b'\n')
-            && self.input.iter().skip(self.searched).any(|b| *b == b'\n');
-        self.searched = self.input.len();
-        let too_large = end.unwrap_or(self.input.len()) > world.limits.http_max_head_bytes;
-        if too_large {
-            self.refuse(world, 431, "request head is too large");
-            return Progress::Waits;
-        }
-        if end.is_none() && !first_line {
-            return Progress::Waits;
-        }
-        match http::parse_request_head(&self.input) {
-            Ok(Some((head, len))) => {
-                self.input.drain(..len);
-                self.begin_body(world, head);
-                Progress::Made
-            }
-            Ok(None) => {
-                if end.is_some() {
-                    self.refuse(world, 400, "malformed request");
-                }
-                Progress::Waits
-            }
-            Err(error) => {
-                let (status, text) = match error {
-                    HeadError::Syntax => (400, "malformed request"),
-                    HeadError::Version => (505, "only HTTP/1.0 and HTTP/1.1 are spoken here"),
-                    HeadError::TooManyHeaders => (431, "too many header fields"),
-                };
-                self.refuse(world, status, text);
-                Progress::Waits
-            }
-        }
-    }
-
-    fn begin_body(&mut self, world: &mut World<'_>, head: RequestHead) {
-        self.is_head = head.method == "HEAD";
-        self.minor_version = head.minor_version;
-        self.keeps_alive = head.keeps_alive();
-        let hosts = head.values("host").count();
-        if hosts > 1 || (hosts == 0 && head.minor_version > 0) {
-            return self.refuse(world, 400, "a request has one Host header");
-        }
-        let remaining = match head.body_length() {
-            Ok(BodyLength::Bytes(len)) if len > world.limits.http_max_body_bytes as u64 => {
-                return self.refuse(world, 413, "request body is too large");
-            }
-            Ok(BodyLength::Bytes(len)) => Remaining::Bytes(len),
-            Ok(BodyLength::Chunked) => Remaining::Chunks(ChunkedBody::default()),
-            Err(LengthError::BadContentLength) => return self.refuse(world, 400, "bad Content-Length"),
-            Err(LengthError::Ambiguous) => {
-                return self.refuse(world, 400, "Transfer-Encoding beside Content-Length, or in HTTP/1.0");
-            }
-            Err(LengthError::UnknownCoding) => return self.refuse(world, 501, "unsupported transfer coding"),
-        };
-        let expects = head.values("expect").next().is_some() && head.minor_version > 0;
-        if expects && !head.lists("expect", "100-continue") {
-            return self.refuse(world, 417, "unknown expectation");
-        }
-        let comes = !matches!(remaining, Remaining::Bytes(0));
-        if expects && comes && self.input.is_empty() {
-            http::encode_reply_head(world.out, 100, []);
-        }
-        self.deadline = after(world.now, world.limits.http_body_timeout);
-        self.stage = Stage::Body(Box::new((request(head), remaining)));
-    }
-
-    fn read_body(&mut self, world: &mut World<'_>) -> Progress {
-        let Stage::Body(body) = &mut self.stage else { return Progress::Waits };
-        let (request, remaining) = body.as_mut();
-        let max_bytes = world.limits.http_max_body_bytes;
-        let (taken, done) = match remaining {
-            Remaining::Bytes(left) => {
-                let taken = self.input.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
-                request.body.extend(self.input.drain(..taken));
-                *left -= taken as u64;
-                (Ok(0), *left == 0)
-            }
-            Remaining::Chunks(chunks) => (chunks.take(&self.input, &mut request.body, max_bytes), chunks.is_done()),
-        };
-        match taken {
-            Ok(taken) => {
-                self.input.drain(..taken);
-            }
-            Err(ChunkError::Syntax) => {
-                self.refuse(world, 400, "malformed chunk");
-                return Progress::Waits;
-            }
-            Err(ChunkError::TooLarge) => {
-                self.refuse(world, 413, "request body is too large");
-                return Progress::Waits;
-            }
-        }
-        if done {
-            world.events.push_back(Event::Http(std::mem::take(request)));
-            self.stage = Stage::InHand;
-            self.deadline = None;
-        }
-        Progress::Waits
-    }
-
-    fn refuse(&mut self, world: &mut World<'_>, status: u16, text: &str) {
-        let fields = format!("status={status} error={text:?}");
-        world.events.push_back(Event::Report(Report { cause: Cause::Http, fields }));
-        let content_type = ("Content-Type", "text/plain; charset=utf-8".to_owned());
-        self.write(world, &HttpReply { status, headers: vec![content_type], body: text.into() }, false);
-        self.over();
-    }
-
-    fn write(&self, world: &mut World<'_>, reply: &HttpReply, keeps_alive: bool) {
-        let has_body = !matches!(reply.status, 100..=199 | 204 | 304);
-        let length = reply.body.len().to_string();
-        let connection = match (keeps_alive, self.minor_version) {
-            (false, _) => Some(("Connection", "close")),
-            (true, 0) => Some(("Connection", "keep-alive")),
-            (true, _) => None,
-        };
-        let headers = reply.headers.iter().map(|(name, value)| (*name, value.as_str()));
-        let added = [Some(("Vary", "Accept-Encoding")), has_body.then_some(("Content-Length", &*length)), connection];
-        http::encode_reply_head(world.out, reply.status, headers.chain(added.into_iter().flatten()));
-        if has_body && !self.is_head {
-            world.out.extend_from_slice(&reply.body);
         }
     }
 
     fn over(&mut self) {
         self.stage = Stage::Over;
         self.deadline = None;
+        self.answering = None;
         self.input = Vec::new();
     }
 }
 
 fn after(now: Instant, time: Duration) -> Option<Instant> {
     (!time.is_zero()).then(|| now + time)
-}
-
-fn request(head: RequestHead) -> HttpRequest {
-    // A proxy's form of the target names the authority too (RFC 9112 section 3.2.2).
-    let target = match head.target.strip_prefix("http://").or_else(|| head.target.strip_prefix("https://")) {
-        Some(rest) => rest.find('/').and_then(|at| rest.get(at..)).unwrap_or("/"),
-        None => &head.target,
-    };
-    let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    HttpRequest {
-        method: head.method,
-        path: path.to_owned(),
-        query: query.to_owned(),
-        headers: head.headers,
-        body: Vec::new(),
-        upload: false,
-    }
 }

@@ -278,6 +278,7 @@ impl Conn {
             Layer::Waiting { held, .. } => held.len(),
             Layer::Single(single) => single.held_bytes(),
             Layer::Streams(streams) => streams.held_bytes(),
+            Layer::Http(http) => http.held_bytes(),
             _ => 0,
         }
     }

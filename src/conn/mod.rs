@@ -66,7 +66,7 @@ pub struct Limits {
     pub http_max_body_bytes: usize,
     /// HTTP: from the first byte of a head to its end.
     pub http_head_timeout: Duration,
-    /// HTTP: from the end of a head to the end of its body.
+    /// HTTP: from the end of a head to the end of its body; of an upload, between two pieces of its body.
     pub http_body_timeout: Duration,
     /// HTTP: between two requests.
     pub http_idle_timeout: Duration,
@@ -137,15 +137,15 @@ pub enum Event {
         /// Where it began on its stream.
         base: u64,
     },
-    /// More bytes on a streaming stream, after the argument (or, on one that we opened, after the ack). They count
-    /// against the window until [`Conn::consumed`].
+    /// More bytes on a streaming stream, after the argument (or, on one that we opened, after the ack), or of an
+    /// HTTP upload. They count against the window until [`Conn::consumed`].
     Bytes {
         /// Its stream.
         stream: StreamId,
         /// The bytes.
         bytes: Vec<u8>,
     },
-    /// The peer sends no more on a stream with a streaming call, or on one that we opened.
+    /// The peer sends no more on a stream with a streaming call, or on one that we opened; an HTTP upload is whole.
     Finished(StreamId),
     /// A stream is gone, and with it any call on it: the peer reset or closed it, or broke a rule on it.
     Gone(StreamId),
@@ -314,6 +314,7 @@ impl Conn {
         match layer {
             Layer::Single(single) => single.sent(&mut world),
             Layer::Streams(streams) => streams.sent(&mut world),
+            Layer::Http(http) => http.sent(&mut world),
             _ => return,
         }
         self.settle(now);
@@ -369,17 +370,20 @@ impl Conn {
         let room = OUTBOX_BYTES.saturating_sub(self.outbox.len());
         match &self.layer {
             Layer::Single(single) if stream == STREAM && single.can_send() => room,
+            Layer::Http(http) if stream == STREAM && http.can_send() => room,
             Layer::Streams(streams) => streams.credit(stream).min(room),
             _ => 0,
         }
     }
 
-    /// Sends on a streaming stream; says how many bytes were taken. 0 for one that is gone.
+    /// Sends on a streaming stream, or as a piece of an HTTP reply that was begun ([`StreamId`] 0); says how many
+    /// bytes were taken. 0 for one that is gone.
     pub fn send_bytes(&mut self, now: Instant, stream: StreamId, bytes: &[u8]) -> usize {
         let (mut world, layer) = self.parts(now);
         let taken = match layer {
             Layer::Single(single) if stream == STREAM => single.send_bytes(&mut world, bytes),
             Layer::Streams(streams) => streams.send_bytes(&world, stream, bytes),
+            Layer::Http(http) if stream == STREAM => http.send_bytes(&mut world, bytes),
             _ => return 0,
         };
         self.settle(now);
@@ -392,18 +396,20 @@ impl Conn {
         match layer {
             Layer::Single(single) if stream == STREAM => single.consumed(&mut world, bytes),
             Layer::Streams(streams) => streams.consumed(&mut world, stream, bytes),
+            Layer::Http(http) if stream == STREAM => http.consumed(&mut world, bytes),
             _ => return,
         }
         self.settle(now);
     }
 
     /// We send no more on a streaming stream. What the peer still sends goes on to come, but for a connection that
-    /// is one streaming call: that one is over.
+    /// is one streaming call: that one is over. An HTTP reply in pieces is whole then.
     pub fn finish(&mut self, now: Instant, stream: StreamId) {
         let (mut world, layer) = self.parts(now);
         match layer {
             Layer::Single(single) if stream == STREAM => single.finish(),
             Layer::Streams(streams) => streams.finish(&mut world, stream),
+            Layer::Http(http) if stream == STREAM => http.end_reply(&mut world),
             _ => return,
         }
         self.settle(now);
@@ -451,6 +457,33 @@ impl Conn {
         matches!(&self.layer, Layer::Streams(streams) if streams.can_open())
     }
 
+    /// Begins an HTTP reply that comes in pieces: [`Conn::send_bytes`] and [`Conn::finish`] of [`StreamId`] 0 go on
+    /// with it, and [`Event::Writable`] tells of room.
+    pub fn http_begin(&mut self, now: Instant, status: u16, headers: &[(&'static str, String)]) {
+        let (mut world, layer) = self.parts(now);
+        if let Layer::Http(http) = layer {
+            http.begin_reply(&mut world, status, headers);
+            self.settle(now);
+        }
+    }
+
+    /// Breaks an HTTP reply in pieces off: the client gets what waits, and sees that it is not whole.
+    pub fn http_abort(&mut self, now: Instant) {
+        if let (_, Layer::Http(http)) = self.parts(now) {
+            http.abort_reply();
+            self.settle(now);
+        }
+    }
+
+    /// The upload whose head was given is wanted: a client that asks first is told to send it.
+    pub fn http_continue(&mut self, now: Instant) {
+        let (mut world, layer) = self.parts(now);
+        if let Layer::Http(http) = layer {
+            http.go_on(&mut world);
+            self.settle(now);
+        }
+    }
+
     /// Answers an HTTP request.
     pub fn http_reply(&mut self, now: Instant, reply: HttpReply) {
         let (mut world, layer) = self.parts(now);
@@ -487,6 +520,11 @@ impl Conn {
     /// What it speaks.
     pub fn protocol(&self) -> Protocol {
         self.protocol
+    }
+
+    /// Whether the peer has said that it sends no more; what it asked for may still be wanted (`nc -N`).
+    pub fn peer_finished(&self) -> bool {
+        self.peer_finished
     }
 
     /// Whether it is inside TLS.

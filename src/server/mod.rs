@@ -9,6 +9,7 @@ mod calls;
 pub mod events;
 pub mod heartbeat;
 mod http;
+mod http_stream;
 pub mod keyring;
 mod leader;
 mod links;
@@ -17,6 +18,8 @@ pub mod locks;
 mod monitor;
 mod node_calls;
 pub mod nodes;
+#[cfg(test)]
+mod operator_tests;
 pub mod park;
 mod parking;
 pub mod port;
@@ -49,6 +52,7 @@ use self::admit::{LogLimiter, Places};
 use self::calls::Call;
 use self::events::EventBuffer;
 use self::heartbeat::{Heartbeats, Times};
+use self::http::HttpDesk;
 use self::keyring::Keys;
 use self::leader::Leader;
 use self::links::{Closing, Link};
@@ -95,6 +99,7 @@ pub struct Server {
     next_group_job: u64,
     lock_queue: LockQueue,
     proposals: Vec<Proposal>,
+    http: HttpDesk,
     internal: BTreeMap<CallId, Internal>,
     next_internal: u64,
     at_node: usize,
@@ -203,6 +208,7 @@ impl Server {
             next_group_job: u64::MAX,
             lock_queue: LockQueue::default(),
             proposals: Vec::new(),
+            http: HttpDesk::new(&settings.region),
             internal: BTreeMap::new(),
             next_internal: FIRST_INTERNAL,
             at_node: 0,
@@ -239,7 +245,7 @@ impl Server {
             Input::Ran { job, outcome } => self.on_ran(now, job, outcome),
             Input::Notices(notices) => self.on_notices(now, notices),
             Input::NotEnqueued { id } => self.on_not_enqueued(now, id),
-            Input::Keys { signer, sealer } => self.on_keys(signer, sealer),
+            Input::Keys { signer, sealer } => self.on_keys(now, signer, sealer),
             Input::NoKey { error } => self.on_no_key(now, &error),
             Input::LogLine(line) => self.on_log_line(now, &line),
             Input::Reload(reload) => self.on_reload(now, *reload),

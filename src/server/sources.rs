@@ -1,13 +1,15 @@
 //! Streaming calls that are being served: event streams, log monitors, and bridges to a node.
 
+pub(super) mod http;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::api;
-use crate::api::StreamingMethod;
 use crate::api::event::still_allowed;
 use crate::api::outcome::{EventFilter, MonitorOptions, StreamOutcome, ToNode};
+use crate::api::{Caller, StreamingMethod};
 use crate::base::bounded::Queue;
 use crate::base::id::{CallId, ConnId, StreamId};
 use crate::base::metric::Id;
@@ -17,6 +19,7 @@ use crate::conn::report::Cause;
 
 use super::Server;
 use super::events::{self, Next};
+use super::http_stream::HttpStream;
 use super::links::Busy;
 use super::monitor;
 use super::port::{Job, LogLine, Output, Work};
@@ -38,12 +41,24 @@ pub(super) struct Source {
     conn: ConnId,
     stream: StreamId,
     method: &'static StreamingMethod,
+    /// When something of its kind is due.
+    due: Option<Instant>,
+    /// When it is looked at next.
     timer: Option<Instant>,
+    /// Set when its messages are the body of an HTTP reply.
+    http: Option<Box<HttpStream>>,
     /// Bytes of messages that the peer has no credit for yet.
     unsent: VecDeque<(Arc<[u8]>, usize)>,
     /// Nothing is added any more: it is closed once the rest was sent.
     ending: bool,
     kind: Kind,
+}
+
+impl Source {
+    fn new(conn: ConnId, stream: StreamId, method: &'static StreamingMethod, kind: Kind) -> Source {
+        let unsent = VecDeque::new();
+        Source { conn, stream, method, due: None, timer: None, http: None, unsent, ending: false, kind }
+    }
 }
 
 enum Kind {
@@ -85,16 +100,7 @@ impl Server {
         match api::streaming_method(name) {
             Ok(method) => {
                 self.metrics.count(Id::StreamingRequest);
-                let kind = Kind::AwaitsArgument;
-                let key = self.sources.insert(Source {
-                    conn,
-                    stream,
-                    method,
-                    timer: None,
-                    unsent: VecDeque::new(),
-                    ending: false,
-                    kind,
-                });
+                let key = self.sources.insert(Source::new(conn, stream, method, Kind::AwaitsArgument));
                 self.set_busy(conn, stream, Some(Busy::Source(key)));
                 self.with_conn(now, conn, |now, c| c.streaming_ack(now, stream, ""));
             }
@@ -115,6 +121,18 @@ impl Server {
         let method = source.method;
         let body: Arc<[u8]> = body.into();
         source.kind = Kind::Starting { body: Arc::clone(&body), early: Vec::new(), finished: false };
+        self.run_streaming(key, method, body, base, caller);
+    }
+
+    /// Has the handler of a streaming call run.
+    fn run_streaming(
+        &mut self,
+        key: Key,
+        method: &'static StreamingMethod,
+        body: Arc<[u8]>,
+        base: u64,
+        caller: Arc<Caller>,
+    ) {
         self.next_group_job -= 1;
         let id = CallId(self.next_group_job);
         self.stream_jobs.insert(id, key);
@@ -165,6 +183,7 @@ impl Server {
                 source.kind = Kind::Monitor { options, lines, dropped: 0, send_at: None, heartbeat_at };
                 self.set_source_timer(key, Some(heartbeat_at));
                 self.update_monitor_level();
+                self.begin_reply(now, key);
             }
             StreamOutcome::ToNode(to_node) => self.bridge(now, key, &to_node, early),
             StreamOutcome::Send(messages) => {
@@ -178,6 +197,7 @@ impl Server {
                     return self.restore_ended(now, key, Err((code, text)));
                 }
                 self.set_source_timer(key, Some(now + UPLOAD_IDLE));
+                self.with_conn(now, conn, |now, c| c.http_continue(now));
                 self.take_upload(now, key, &early);
                 if finished {
                     self.on_stream_finished(now, conn, stream);
@@ -216,7 +236,12 @@ impl Server {
 
     /// Takes bytes of an upload; as many may come again.
     fn take_upload(&mut self, now: Instant, key: Key, bytes: &[u8]) {
-        self.with_upload(key, |server, upload| server.on_upload(now, key, upload, bytes));
+        let Some(source) = self.sources.get(key) else { return };
+        let framed = source.http.is_none();
+        self.with_upload(key, |server, upload| match framed {
+            true => server.on_upload(now, key, upload, bytes),
+            false => server.on_archive(now, key, upload, bytes),
+        });
         let Some(source) = self.sources.get(key) else { return };
         let (conn, stream) = (source.conn, source.stream);
         let idle = !source.ending && !self.restore_is_running(key);
@@ -328,10 +353,19 @@ impl Server {
             let Some(source) = self.sources.get_mut(key) else { return };
             let to = (source.conn, source.stream);
             let mut unsent = std::mem::take(&mut source.unsent);
-            let sent = self.send_queue(now, to, &mut unsent);
-            let blocked = !unsent.is_empty();
+            let mut http = source.http.take();
+            let (sent, over) = match &mut http {
+                Some(http) => self.send_unwrapped(now, to.0, http, &mut unsent),
+                None => (self.send_queue(now, to, &mut unsent), false),
+            };
             let Some(source) = self.sources.get_mut(key) else { return };
-            source.unsent = unsent;
+            let blocked = !unsent.is_empty() || http.as_ref().is_some_and(|http| !http.out.is_empty());
+            (source.unsent, source.http) = (unsent, http);
+            if over {
+                return self.drop_source(now, key);
+            }
+            self.set_timer(key);
+            let Some(source) = self.sources.get_mut(key) else { return };
             if source.ending {
                 if !blocked {
                     self.close_source(now, key);
@@ -440,6 +474,7 @@ impl Server {
         }
         let (conn, stream) = (source.conn, source.stream);
         self.set_busy(conn, stream, None);
+        self.answer_ended(now, &source);
         self.with_conn(now, conn, |now, c| c.finish(now, stream));
         self.update_monitor_level();
     }
@@ -454,7 +489,11 @@ impl Server {
                 return;
             }
             Kind::Restore(_) => {
-                return self.with_upload(key, |server, upload| server.on_upload_finished(now, key, upload));
+                let framed = source.http.is_none();
+                return self.with_upload(key, |server, upload| match framed {
+                    true => server.on_upload_finished(now, key, upload),
+                    false => server.on_archive_finished(key, upload),
+                });
             }
             _ => {}
         }
@@ -472,6 +511,19 @@ impl Server {
 
     /// One of a source's streams was reset, or its connection has ended.
     pub(super) fn on_source_gone(&mut self, now: Instant, key: Key, conn: ConnId, stream: StreamId) {
+        self.remove_source(now, key, Some((conn, stream)));
+    }
+
+    /// The reply of a source is over, before its messages are.
+    fn drop_source(&mut self, now: Instant, key: Key) {
+        let Some(source) = self.sources.get(key) else { return };
+        let end = (source.conn, source.stream);
+        self.set_busy(end.0, end.1, None);
+        self.remove_source(now, key, Some(end));
+    }
+
+    /// Takes a source out, and ends its streams but for the one that has ended.
+    fn remove_source(&mut self, now: Instant, key: Key, ended: Option<(ConnId, StreamId)>) {
         let Some(source) = self.sources.remove(key) else { return };
         if let Some(at) = source.timer {
             self.source_timers.cancel(at, key);
@@ -484,7 +536,7 @@ impl Server {
             ends.push(to);
         }
         for (other_conn, other_stream) in ends {
-            if (other_conn, other_stream) != (conn, stream) {
+            if Some((other_conn, other_stream)) != ended {
                 self.set_busy(other_conn, other_stream, None);
                 self.with_conn(now, other_conn, |now, c| c.reset(now, other_stream));
             }
@@ -512,7 +564,20 @@ impl Server {
     // Monitors and time.
 
     fn set_source_timer(&mut self, key: Key, at: Option<Instant>) {
+        if let Some(source) = self.sources.get_mut(key) {
+            source.due = at;
+            self.set_timer(key);
+        }
+    }
+
+    /// A source is looked at when something is due, and when its reader has taken nothing for too long.
+    fn set_timer(&mut self, key: Key) {
         let Some(source) = self.sources.get_mut(key) else { return };
+        let blocked_until = source.http.as_ref().and_then(|http| http.blocked_until);
+        let at = source.due.into_iter().chain(blocked_until).min();
+        if at == source.timer {
+            return;
+        }
         if let Some(old) = std::mem::replace(&mut source.timer, at) {
             self.source_timers.cancel(old, key);
         }
@@ -559,19 +624,28 @@ impl Server {
     pub(super) fn on_source_due(&mut self, now: Instant, key: Key) {
         let Some(source) = self.sources.get_mut(key) else { return };
         source.timer = None;
+        let is_due = source.due.is_some_and(|due| due <= now);
+        if self.gave_up_reading(now, key) {
+            return self.remove_source(now, key, None);
+        }
+        if !is_due {
+            return self.set_timer(key);
+        }
+        let Some(source) = self.sources.get_mut(key) else { return };
+        let is_behind = !source.unsent.is_empty() || source.http.as_ref().is_some_and(|http| !http.out.is_empty());
         let next = match &mut source.kind {
             Kind::Events { heartbeat_at, .. } => {
                 if *heartbeat_at <= now {
                     *heartbeat_at = now + EVENT_HEARTBEAT;
                     // A reader that is behind needs no sign of life.
-                    if source.unsent.is_empty() {
+                    if !is_behind {
                         source.unsent.push_back((events::heartbeat_message(), 0));
                     }
                 }
                 Some(*heartbeat_at)
             }
             Kind::Monitor { options, lines, dropped, send_at, heartbeat_at } => {
-                if source.unsent.is_empty() {
+                if !is_behind {
                     let due = send_at.is_some_and(|at| at <= now);
                     if due {
                         *send_at = None;

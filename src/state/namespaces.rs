@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::base::id::Index;
-use crate::state::acl::hashes;
+use crate::state::acl::{hashes, settle_nil};
 use crate::state::nodes::At;
 use crate::state::sections::{Section, tag};
 use crate::state::table::Table;
@@ -43,7 +43,11 @@ impl Default for Namespaces {
 
 impl Namespaces {
     /// Adds or replaces a namespace.
-    fn put(&mut self, index: Index, namespace: Namespace) {
+    fn put(&mut self, index: Index, mut namespace: Namespace) {
+        let Namespace { capabilities, node_pool_configuration, vault_configuration, .. } = &mut namespace;
+        [capabilities, node_pool_configuration, vault_configuration].into_iter().for_each(settle_nil);
+        let Namespace { consul_configuration, required_extra_claims, optional_extra_claims, .. } = &mut namespace;
+        [consul_configuration, required_extra_claims, optional_extra_claims].into_iter().for_each(settle_nil);
         self.table.put(index, namespace.name.as_str().into(), Arc::new(namespace));
     }
 

@@ -9,6 +9,8 @@ use httparse::Status;
 pub const MAX_HEADERS: usize = 100;
 /// Bytes of chunk extensions and trailer fields in one body.
 pub const MAX_CHUNK_OVERHEAD_BYTES: usize = 16 * 1024;
+/// Digits of one chunk's length, leading zeros too.
+pub const MAX_CHUNK_DIGITS: usize = 16;
 
 /// The request line and the header fields.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -123,6 +125,22 @@ pub fn parse_request_head(bytes: &[u8]) -> Result<Option<(RequestHead, usize)>, 
     Ok(Some((head, len)))
 }
 
+/// Path and query of a request's target. A proxy's form of it names the authority too (RFC 9112 section 3.2.2).
+/// `None` when it is neither a path nor a whole address nor `*`.
+pub fn split_target(target: &str) -> Option<(&str, &str)> {
+    let whole = |scheme: &str| {
+        let (head, rest) = target.split_at_checked(scheme.len())?;
+        head.eq_ignore_ascii_case(scheme).then(|| rest.find(['/', '?']).and_then(|at| rest.get(at..)).unwrap_or("/"))
+    };
+    let target = whole("http://").or_else(|| whole("https://")).unwrap_or(target);
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    match path {
+        "" => Some(("/", query)),
+        "*" => Some((path, query)),
+        _ => path.starts_with('/').then_some((path, query)),
+    }
+}
+
 /// Where the head that begins `bytes` ends, looking no further back than `from`: just after its empty line.
 pub fn head_end(bytes: &[u8], from: usize) -> Option<usize> {
     let from = from.saturating_sub(3);
@@ -166,6 +184,8 @@ pub struct ChunkedBody {
     state: ChunkState,
     /// Bytes left of the current chunk.
     left: u64,
+    /// Digits of its length.
+    digits: usize,
     overhead_bytes: usize,
 }
 
@@ -207,6 +227,10 @@ impl ChunkedBody {
     fn step(&mut self, byte: u8, held: usize, max_bytes: usize) -> Result<(), ChunkError> {
         self.state = match (self.state, byte) {
             (ChunkState::FirstDigit | ChunkState::Digits, b) if b.is_ascii_hexdigit() => {
+                self.digits = if self.state == ChunkState::FirstDigit { 1 } else { self.digits + 1 };
+                if self.digits > MAX_CHUNK_DIGITS {
+                    return Err(ChunkError::TooLarge);
+                }
                 let digit = (b as char).to_digit(16).map_or(0, u64::from);
                 self.left = self.left.checked_mul(16).ok_or(ChunkError::TooLarge)? | digit;
                 if self.left > max_bytes.saturating_sub(held) as u64 {
@@ -240,6 +264,18 @@ impl ChunkedBody {
     fn count_overhead(&mut self) -> Result<(), ChunkError> {
         self.overhead_bytes += 1;
         if self.overhead_bytes > MAX_CHUNK_OVERHEAD_BYTES { Err(ChunkError::TooLarge) } else { Ok(()) }
+    }
+}
+
+/// Ends a chunked body that has no trailer.
+pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
+/// Appends one chunk; nothing for no bytes, since an empty chunk is the last one.
+pub fn encode_chunk(out: &mut Vec<u8>, bytes: &[u8]) {
+    if !bytes.is_empty() {
+        out.extend_from_slice(format!("{:x}\r\n", bytes.len()).as_bytes());
+        out.extend_from_slice(bytes);
+        out.extend_from_slice(b"\r\n");
     }
 }
 
@@ -420,8 +456,29 @@ mod tests {
                 assert_eq!(read.as_ref().map(|(b, n)| (&b[..], *n)).map_err(|e| *e), body, "{text:?} at {cut}");
             }
         }
+        assert_eq!(chunks(b"00000000000000000\r\n\r\n", 0, 20), Err(ChunkError::TooLarge));
         let long = [b"0;".to_vec(), vec![b'x'; MAX_CHUNK_OVERHEAD_BYTES + 1]].concat();
         assert_eq!(chunks(&long, 0, 20), Err(ChunkError::TooLarge));
+    }
+
+    #[test]
+    fn targets_are_paths_whole_addresses_or_a_star() {
+        for (target, split) in [
+            ("/", Some(("/", ""))),
+            ("/v1/x?a=b?c", Some(("/v1/x", "a=b?c"))),
+            ("http://a:1/b?c", Some(("/b", "c"))),
+            ("HTTPS://a", Some(("/", ""))),
+            ("http://a?x=/y", Some(("/", "x=/y"))),
+            ("http:///b", Some(("/b", ""))),
+            ("//a/b", Some(("//a/b", ""))),
+            ("*", Some(("*", ""))),
+            ("a:443", None),
+            ("v1/x", None),
+            ("ftp://a/b", None),
+            ("é", None),
+        ] {
+            assert_eq!(split_target(target), split, "{target}");
+        }
     }
 
     #[test]
@@ -439,6 +496,19 @@ mod tests {
             let mut body = Vec::new();
             let _ = ChunkedBody::default().take(&bytes, &mut body, 50);
             prop_assert!(body.len() <= 50);
+            let _ = split_target(&String::from_utf8_lossy(&bytes));
+        }
+
+        #[test]
+        fn what_is_sent_in_chunks_is_read_again(
+            pieces in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..300), 0..8),
+            cut in any::<proptest::sample::Index>(),
+        ) {
+            let mut sent = Vec::new();
+            pieces.iter().for_each(|piece| encode_chunk(&mut sent, piece));
+            sent.extend_from_slice(LAST_CHUNK);
+            let (body, taken) = chunks(&sent, cut.index(sent.len()), usize::MAX).unwrap();
+            prop_assert_eq!((body, taken), (pieces.concat(), sent.len()));
         }
     }
 }

@@ -4,6 +4,7 @@ pub mod archive;
 pub mod body;
 pub mod entry;
 pub mod first_byte;
+pub mod gzip;
 pub mod http;
 pub mod json;
 pub mod msgpack;

@@ -69,6 +69,19 @@ fn what_cannot_be_served_is_refused_with_a_status() {
         ("GET\r\n", 400, "malformed request"),
         ("GET / HTTP/1.1\r\nHost: a\r\nA b\r\n\r\n", 400, "malformed request"),
         ("GET / HTTP/1.1\r\nHost: a\r\n folded\r\n\r\n", 400, "malformed request"),
+        ("GET / HTTP/1.1\r\nHost: a\r\nA: b\r\n\tfolded\r\n\r\n", 400, "malformed request"),
+        ("GET / HTTP/1.1\r\n Host: a\r\n\r\n", 400, "malformed request"),
+        ("GET / HTTP/1.1\r\nHost : a\r\n\r\n", 400, "malformed request"),
+        ("GET / HTTP/1.1\r\nHost: a\0b\r\n\r\n", 400, "malformed request"),
+        ("GET /\0 HTTP/1.1\r\nHost: a\r\n\r\n", 400, "malformed request"),
+        ("GET /a b HTTP/1.1\r\nHost: a\r\n\r\n", 505, "only HTTP/1.0 and HTTP/1.1 are spoken here"),
+        ("GET\t/ HTTP/1.1\r\nHost: a\r\n\r\n", 400, "malformed request"),
+        ("G(T / HTTP/1.1\r\nHost: a\r\n\r\n", 400, "malformed request"),
+        ("GET / HTTP/1.1\rHost: a\r\n\r\n", 400, "malformed request"),
+        ("\0", 400, "malformed request"),
+        ("GET v1/nodes HTTP/1.1\r\nHost: a\r\n\r\n", 400, "malformed request target"),
+        ("CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n", 400, "malformed request target"),
+        ("GET / HTTP/1.2\r\nHost: a\r\n\r\n", 505, "only HTTP/1.0 and HTTP/1.1 are spoken here"),
         ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505, "only HTTP/1.0 and HTTP/1.1 are spoken here"),
         ("GET / HTTP/1.1\r\n\r\n", 400, "a request has one Host header"),
         ("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400, "a request has one Host header"),
@@ -78,8 +91,33 @@ fn what_cannot_be_served_is_refused_with_a_status() {
             400,
             "Transfer-Encoding beside Content-Length, or in HTTP/1.0",
         ),
+        (
+            "PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 0\r\n\r\n0\r\n\r\nGET /x",
+            400,
+            "Transfer-Encoding beside Content-Length, or in HTTP/1.0",
+        ),
+        (
+            "PUT / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            400,
+            "Transfer-Encoding beside Content-Length, or in HTTP/1.0",
+        ),
+        (
+            "PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, chunked\r\n\r\n",
+            501,
+            "unsupported transfer coding",
+        ),
+        ("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 400, "bad Content-Length"),
+        ("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n", 400, "bad Content-Length"),
         ("PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n", 501, "unsupported transfer coding"),
         ("PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n", 400, "malformed chunk"),
+        ("PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\nx", 400, "malformed chunk"),
+        ("PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n", 400, "malformed chunk"),
+        ("PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nxy\r\n", 400, "malformed chunk"),
+        (
+            "PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\n",
+            413,
+            "request body is too large",
+        ),
         ("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 1001\r\n\r\n", 413, "request body is too large"),
         ("PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3e9\r\n", 413, "request body is too large"),
         ("PUT / HTTP/1.1\r\nHost: a\r\nExpect: tea\r\n\r\n", 417, "unknown expectation"),
@@ -215,6 +253,69 @@ fn a_drained_connection_ends_with_its_request() {
     rig.bytes(&GET[9..]);
     ok(&mut rig, "hi");
     assert!(rig.is_closed() && sent(&mut rig).contains("Connection: close\r\n"));
+}
+
+// Whatever stands behind a request that cannot be read is not served, however it is cut (R1j "HTTP").
+#[test]
+fn nothing_behind_a_refused_request_is_served() {
+    let smuggled = b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
+    for at in 0..smuggled.len() {
+        let mut rig = http();
+        rig.bytes(&smuggled[..at]);
+        rig.bytes(&[&smuggled[at..], GET].concat());
+        assert!(requests(&rig).is_empty() && rig.is_closed());
+        assert_eq!(sent(&mut rig).matches("HTTP/1.1 ").count(), 1);
+    }
+}
+
+// R1j "HTTP": what the peer holds of a request that never ends is bounded by the caps, whatever is sent.
+#[test]
+fn endless_requests_hold_no_more_than_their_caps() {
+    let chunk_head = "PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+    for (begin, again) in [
+        ("GET /", "x"),
+        ("GET / HTTP/1.1\r\n", "A: b\r\n"),
+        ("GET / HTTP/1.1\r\nA: ", "y"),
+        (chunk_head, "1\r\nx\r\n"),
+        (chunk_head, "0"),
+        (&format!("{chunk_head}1;"), "e"),
+        (&format!("{chunk_head}0\r\nT: "), "t"),
+        (&format!("{chunk_head}0\r\n"), "T: t\r\n"),
+        ("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 99\r\n\r\n", "z"),
+    ] {
+        let mut rig = http();
+        rig.bytes(begin.as_bytes());
+        let mut count = 0;
+        while !rig.is_closed() && requests(&rig).is_empty() {
+            rig.bytes(again.as_bytes());
+            assert!(rig.conn.held_bytes() <= 4096 + 1000, "{begin:?} {again:?}");
+            count += 1;
+            assert!(count < 40_000, "{begin:?} {again:?} goes on for ever");
+        }
+    }
+    // Empty lines before a request are passed over, and do not make it live longer than an idle connection.
+    let mut rig = http();
+    for _ in 0..60 {
+        rig.pass(Duration::from_secs(1));
+        rig.bytes(&[b'\n'; 1000]);
+        assert_eq!(rig.conn.held_bytes(), 0);
+    }
+    assert!(rig.is_closed());
+}
+
+// The body's time is one for the whole body, however slowly it drips.
+#[test]
+fn a_body_that_drips_ends_in_time() {
+    let limits = Limits { http_body_timeout: Duration::from_millis(500), ..limits() };
+    let mut rig = Rig::http(limits, &Security::default());
+    rig.bytes(b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n");
+    for _ in 0..4 {
+        rig.pass(Duration::from_millis(120));
+        rig.bytes(b"x");
+        assert!(!rig.is_closed());
+    }
+    rig.pass(Duration::from_millis(20));
+    assert!(rig.is_closed() && sent(&mut rig).starts_with("HTTP/1.1 408 "));
 }
 
 #[test]

@@ -5,6 +5,7 @@
 mod calls;
 mod first_byte;
 mod http;
+mod http_pieces;
 mod mux;
 mod property;
 mod streaming;

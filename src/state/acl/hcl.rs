@@ -408,3 +408,7 @@ impl<'de> Visitor<'de> for Tree {
         Ok(Value::Object(items))
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

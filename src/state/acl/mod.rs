@@ -96,6 +96,7 @@ impl Policy {
     pub(super) fn new(mut body: AclPolicy) -> Policy {
         // Made anew when somebody reads the policy.
         body.rules_json = Raw::default();
+        settle_nil(&mut body.job_acl);
         let rules = Arc::new(Rules::parse_stored(&body.rules));
         Policy { body, rules }
     }
@@ -113,6 +114,13 @@ impl Policy {
         object.plain("CreateIndex", &policy.create_index.to_string());
         object.plain("ModifyIndex", &policy.modify_index.to_string());
         object.end();
+    }
+}
+
+/// Nil has two forms, left out and written: keeps the first, so that a state is the same before and after a snapshot.
+pub(in crate::state) fn settle_nil(value: &mut Raw) {
+    if value.is_nil() {
+        *value = Raw::default();
     }
 }
 

@@ -361,3 +361,7 @@ impl Acl {
         best.map_or(0, |(_, bits)| bits)
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

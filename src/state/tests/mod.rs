@@ -1,11 +1,19 @@
 //! Tests of the state as a whole: what each command does, what replicas share, what a snapshot keeps.
 
+mod acl;
 mod commands;
 mod drain;
+mod fences;
 mod forms;
+mod locks;
+mod namespaces;
 mod operators;
 mod random;
+mod sections;
 mod snapshots;
+mod var_model;
+mod vars;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -149,10 +157,15 @@ impl World {
 
     /// Applies a command at the next index.
     fn apply(&mut self, command: Command) -> Applied {
-        let index = Index(self.state.index().0 + 1);
-        let entry = Entry { time_unix_nanos: time_at(index.0), session: None, command };
-        let applied = self.state.apply(index, Term(1), &entry);
+        self.apply_at(time_at(self.state.index().0 + 1), command)
+    }
+
+    /// Applies a command at the next index, with another time in its entry.
+    fn apply_at(&mut self, time_unix_nanos: i64, command: Command) -> Applied {
+        let entry = Entry { time_unix_nanos, session: None, command };
+        let applied = self.state.apply(Index(self.state.index().0 + 1), Term(1), &entry);
         self.state.nodes.check_invariants();
+        self.state.vars.check_invariants();
         applied
     }
 

@@ -1,0 +1,1 @@
+//! Requests and what they stand for, replies and how they look.

@@ -14,6 +14,8 @@ pub mod keyring;
 mod leader;
 mod links;
 pub mod lock_queue;
+#[cfg(test)]
+mod lock_tests;
 pub mod locks;
 mod monitor;
 mod node_calls;

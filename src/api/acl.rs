@@ -75,7 +75,7 @@ pub(super) fn bootstrap(request: &Request<'_>, state: &State, ctx: &Ctx) -> Answ
         ..AclToken::default()
     };
     let finish = Finish::AclTokens(vec![token.accessor_id.clone()]);
-    Ok(Outcome::Propose { command: Command::AclBootstrap { token, reset_index: made }, finish })
+    Ok(Outcome::Propose { command: Command::AclBootstrap { token: Box::new(token), reset_index: made }, finish })
 }
 
 /// ACL.WhoAmI.

@@ -250,7 +250,7 @@ impl Rig {
 
     /// Lets time pass.
     fn wait(&mut self, time: Duration) {
-        self.now = self.now + time;
+        self.now += time;
         self.feed(Input::Timeout);
     }
 

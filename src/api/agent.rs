@@ -9,10 +9,10 @@ use crate::wire::body::operator::AgentSelfResponse;
 use crate::wire::body::query::GenericRequest;
 
 use super::access::access;
-use super::answer::{Answer, Failure, arguments, body};
+use super::answer::{Answer, Failure, PERMISSION_DENIED, arguments, body};
 use super::outcome::{Effect, MonitorOptions, Outcome, Reply, StreamOutcome};
 use super::stream_error::{refuse, stream_error};
-use super::to_node::{NO_PATH, agent_node, call, unknown_alloc};
+use super::to_node::{NO_PATH, agent_node, call, may_ask_about, unknown_alloc};
 use super::{Ctx, Request, ServerEntry};
 
 /// Agent.Monitor: of a node, or of this server.
@@ -22,6 +22,9 @@ pub(super) fn monitor(request: &Request<'_>, state: &State, ctx: &Ctx) -> Stream
         Ok(args) => args,
         Err(error) => return no(500, &error.to_string()),
     };
+    if let Err(text) = may_listen(&args, request, state, ctx) {
+        return no(403, text);
+    }
     let Some(level) = level(&args.log_level) else { return no(400, "Unknown log level") };
     if !args.node_id.is_empty() {
         return match agent_node(&args.node_id, state) {
@@ -47,6 +50,14 @@ pub(super) fn monitor(request: &Request<'_>, state: &State, ctx: &Ctx) -> Stream
     })
 }
 
+/// `agent:read`, for the log of a server and of a node. The text otherwise.
+fn may_listen(args: &MonitorRequest, request: &Request<'_>, state: &State, ctx: &Ctx) -> Result<(), &'static str> {
+    match access(&args.query.auth_token, request, state, ctx) {
+        Ok(access) if access.acl.agent_read() => Ok(()),
+        _ => Err(PERMISSION_DENIED),
+    }
+}
+
 /// Holdfast.AgentSelf: the configuration in force, without secrets, and figures.
 pub(super) fn agent_self(request: &Request<'_>, state: &State, ctx: &Ctx) -> Answer {
     let args: GenericRequest = arguments(request)?;
@@ -67,8 +78,11 @@ pub(super) fn reload(request: &Request<'_>, state: &State, ctx: &Ctx) -> Answer 
 }
 
 /// Streams about an allocation.
-pub(super) fn about_alloc(request: &Request<'_>, _: &State, _: &Ctx) -> StreamOutcome {
+pub(super) fn about_alloc(request: &Request<'_>, state: &State, ctx: &Ctx) -> StreamOutcome {
     match arguments::<AllocTarget>(request) {
+        Ok(args) if may_ask_about(&args, request, state, ctx).is_err() => {
+            refuse(request.method, 403, PERMISSION_DENIED)
+        }
         Ok(args) if args.alloc_id.is_empty() => refuse(request.method, 400, &unknown_alloc("")),
         Ok(args) => refuse(request.method, 404, &unknown_alloc(&args.alloc_id)),
         Err(error) => refuse(request.method, 500, &error.to_string()),

@@ -1,4 +1,4 @@
-//! Filters of lists: the expression language of go-bexpr, evaluated over a node's msgpack form.
+//! Filters of lists: the expression language of go-bexpr, evaluated over a row's msgpack form.
 //!
 //! `==`, `!=`, `in`, `not in`, `contains`, `not contains`, `is empty`, `is not empty`, `and`, `or`, `not`,
 //! parentheses, selectors `A.B["c"]` and `"/A/B"`. No regular expressions (`matches`) and no `any` or `all`: both are
@@ -69,6 +69,20 @@ const MAPS: &[&str] = &[
     "Topologies",
 ];
 
+/// What is known of the rows of a list beyond what each of them holds.
+struct Shape {
+    /// Fields that a selector may name although a row has none: their zero.
+    fields: &'static [&'static str],
+    /// Fields that are maps in Go, where a key that is not there is no error.
+    maps: &'static [&'static str],
+}
+
+/// Nodes.
+const NODE: Shape = Shape { fields: NODE_FIELDS, maps: MAPS };
+
+/// Rows that hold all of their fields.
+const WHOLE: Shape = Shape { fields: &[], maps: &[] };
+
 /// An expression.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Filter(Expr);
@@ -120,16 +134,24 @@ impl Filter {
     /// # Errors
     /// A selector that names no field, or a comparison that the field's kind does not have.
     pub(super) fn matches(&self, node: &[u8]) -> Result<bool, String> {
-        evaluate(&self.0, node)
+        evaluate(&self.0, node, &NODE)
+    }
+
+    /// Whether a row passes that holds all of its fields. `row` is its msgpack form.
+    ///
+    /// # Errors
+    /// As [`Filter::matches`].
+    pub(super) fn matches_row(&self, row: &[u8]) -> Result<bool, String> {
+        evaluate(&self.0, row, &WHOLE)
     }
 }
 
 /// Recurses no deeper than [`MAX_FILTER_DEPTH`] lets an expression nest.
-fn evaluate(expr: &Expr, node: &[u8]) -> Result<bool, String> {
+fn evaluate(expr: &Expr, node: &[u8], shape: &Shape) -> Result<bool, String> {
     match expr {
         Expr::Or(parts) => {
             for part in parts {
-                if evaluate(part, node)? {
+                if evaluate(part, node, shape)? {
                     return Ok(true);
                 }
             }
@@ -137,15 +159,15 @@ fn evaluate(expr: &Expr, node: &[u8]) -> Result<bool, String> {
         }
         Expr::And(parts) => {
             for part in parts {
-                if !evaluate(part, node)? {
+                if !evaluate(part, node, shape)? {
                     return Ok(false);
                 }
             }
             Ok(true)
         }
-        Expr::Not(part) => evaluate(part, node).map(|is| !is),
+        Expr::Not(part) => evaluate(part, node, shape).map(|is| !is),
         Expr::Match { selector, op, negated, value } => {
-            let found = find(selector, node)?;
+            let found = find(selector, node, shape)?;
             let is = match op {
                 Op::Equal => equal(found, value),
                 Op::In => holds(found, value),
@@ -167,7 +189,7 @@ enum Found<'a> {
     Absent,
 }
 
-fn find<'a>(selector: &[String], node: &'a [u8]) -> Result<Found<'a>, String> {
+fn find<'a>(selector: &[String], node: &'a [u8], shape: &Shape) -> Result<Found<'a>, String> {
     let wrong =
         |at: usize, what: String| format!("error finding value in datum: /{} at part {at}: {what}", selector.join("/"));
     let mut value = node;
@@ -183,10 +205,10 @@ fn find<'a>(selector: &[String], node: &'a [u8]) -> Result<Found<'a>, String> {
         let parent = at.checked_sub(1).and_then(|before| selector.get(before));
         match inner {
             Some(inner) => value = inner,
-            None if at == 0 && NODE_FIELDS.contains(&part.as_str()) => {
+            None if at == 0 && shape.fields.contains(&part.as_str()) => {
                 return Ok(if selector.len() == 1 { Found::Zero } else { Found::Absent });
             }
-            None if parent.is_some_and(|parent| MAPS.contains(&parent.as_str())) => return Ok(Found::Absent),
+            None if parent.is_some_and(|parent| shape.maps.contains(&parent.as_str())) => return Ok(Found::Absent),
             None if kind == Kind::Array => return Err(wrong(at, format!("index {part} is out of range"))),
             None => return Err(wrong(at, format!("couldn't find key: struct field with name {part:?}"))),
         }

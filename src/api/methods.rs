@@ -6,8 +6,9 @@ use super::Access::{AnyServer, Local, LocalRegion, Read, Write};
 use super::Weight::{Heavy, Light};
 use super::answer::settle;
 use super::{
-    Access, Method, StreamingMethod, UnknownMethod, Weight, acl, agent, autopilot, event, heartbeat, keyring,
-    namespace, node, node_admin, node_client, operator, registration, search, snapshot, status, to_node, var,
+    Access, Method, StreamingMethod, UnknownMethod, Weight, acl, acl_policies, acl_roles, acl_token_write, acl_tokens,
+    agent, autopilot, event, heartbeat, keyring, namespace, node, node_admin, node_client, operator, registration,
+    search, snapshot, status, to_node, var, var_lock, var_write,
 };
 
 /// One row for each method: name, access, weight, whether it is a heartbeat, handler.
@@ -27,42 +28,42 @@ macro_rules! methods {
 
 /// All methods.
 pub(super) static METHODS: &[Method] = methods! {
-    "ACL.Bootstrap" Local Light => acl::disabled;
-    "ACL.CreateClientIntroductionToken" Local Light => acl::disabled;
-    "ACL.DeleteAuthMethods" Local Light => acl::disabled;
-    "ACL.DeleteBindingRules" Local Light => acl::disabled;
-    "ACL.DeletePolicies" Local Light => acl::disabled;
-    "ACL.DeleteRolesByID" Local Light => acl::disabled;
-    "ACL.DeleteTokens" Local Light => acl::disabled;
-    "ACL.ExchangeOneTimeToken" Local Light => acl::disabled;
-    "ACL.ExpireOneTimeTokens" Local Light => acl::disabled;
-    "ACL.GetAuthMethod" Local Light => acl::disabled;
-    "ACL.GetAuthMethods" Local Light => acl::disabled;
-    "ACL.GetBindingRule" Local Light => acl::disabled;
-    "ACL.GetBindingRules" Local Light => acl::disabled;
+    "ACL.Bootstrap" Write Light => acl::bootstrap;
+    "ACL.CreateClientIntroductionToken" Local Light => acl::not_served;
+    "ACL.DeleteAuthMethods" Local Light => acl::not_served;
+    "ACL.DeleteBindingRules" Local Light => acl::not_served;
+    "ACL.DeletePolicies" Write Light => acl_policies::delete;
+    "ACL.DeleteRolesByID" Write Light => acl_roles::delete;
+    "ACL.DeleteTokens" Write Light => acl_tokens::delete;
+    "ACL.ExchangeOneTimeToken" Local Light => acl::not_served;
+    "ACL.ExpireOneTimeTokens" Local Light => acl::not_served;
+    "ACL.GetAuthMethod" Local Light => acl::not_served;
+    "ACL.GetAuthMethods" Local Light => acl::not_served;
+    "ACL.GetBindingRule" Local Light => acl::not_served;
+    "ACL.GetBindingRules" Local Light => acl::not_served;
     "ACL.GetClaimPolicies" Read Light => acl::claim_policies;
-    "ACL.GetPolicies" Local Light => acl::disabled;
-    "ACL.GetPolicy" Local Light => acl::disabled;
-    "ACL.GetRoleByID" Local Light => acl::disabled;
-    "ACL.GetRoleByName" Local Light => acl::disabled;
-    "ACL.GetRolesByID" Local Light => acl::disabled;
-    "ACL.GetToken" Local Light => acl::disabled;
-    "ACL.GetTokens" Local Light => acl::disabled;
-    "ACL.ListAuthMethods" Local Light => acl::disabled;
-    "ACL.ListBindingRules" Local Light => acl::disabled;
-    "ACL.ListPolicies" Local Light => acl::disabled;
-    "ACL.ListRoles" Local Light => acl::disabled;
-    "ACL.ListTokens" Local Light => acl::disabled;
-    "ACL.Login" Local Light => acl::disabled;
-    "ACL.OIDCAuthURL" Local Light => acl::disabled;
-    "ACL.OIDCCompleteAuth" Local Light => acl::disabled;
-    "ACL.ResolveToken" Local Light => acl::disabled;
-    "ACL.UpsertAuthMethods" Local Light => acl::disabled;
-    "ACL.UpsertBindingRules" Local Light => acl::disabled;
-    "ACL.UpsertOneTimeToken" Local Light => acl::disabled;
-    "ACL.UpsertPolicies" Local Light => acl::disabled;
-    "ACL.UpsertRoles" Local Light => acl::disabled;
-    "ACL.UpsertTokens" Local Light => acl::disabled;
+    "ACL.GetPolicies" Read Light => acl_policies::get_set;
+    "ACL.GetPolicy" Read Light => acl_policies::get;
+    "ACL.GetRoleByID" Read Light => acl_roles::get_by_id;
+    "ACL.GetRoleByName" Read Light => acl_roles::get_by_name;
+    "ACL.GetRolesByID" Read Light => acl_roles::get_set;
+    "ACL.GetToken" Read Light => acl_tokens::get;
+    "ACL.GetTokens" Read Light => acl_tokens::get_set;
+    "ACL.ListAuthMethods" Read Light => acl::list_auth_methods;
+    "ACL.ListBindingRules" Read Light => acl::list_binding_rules;
+    "ACL.ListPolicies" Read Heavy => acl_policies::list;
+    "ACL.ListRoles" Read Heavy => acl_roles::list;
+    "ACL.ListTokens" Read Heavy => acl_tokens::list;
+    "ACL.Login" Local Light => acl::not_served;
+    "ACL.OIDCAuthURL" Local Light => acl::not_served;
+    "ACL.OIDCCompleteAuth" Local Light => acl::not_served;
+    "ACL.ResolveToken" Read Light => acl_tokens::resolve;
+    "ACL.UpsertAuthMethods" Local Light => acl::not_served;
+    "ACL.UpsertBindingRules" Local Light => acl::not_served;
+    "ACL.UpsertOneTimeToken" Local Light => acl::not_served;
+    "ACL.UpsertPolicies" Write Heavy => acl_policies::upsert;
+    "ACL.UpsertRoles" Write Light => acl_roles::upsert;
+    "ACL.UpsertTokens" Write Light => acl_token_write::upsert;
     "ACL.WhoAmI" Read Light => acl::who_am_i;
     "Agent.Host" AnyServer Light => to_node::pass_on_coded;
     "Agent.Profile" AnyServer Light => to_node::pass_on_coded;
@@ -79,11 +80,11 @@ pub(super) static METHODS: &[Method] = methods! {
     "FileSystem.Stat" AnyServer Light => to_node::about_alloc;
     "Holdfast.AgentSelf" Local Light => agent::agent_self;
     "Holdfast.Connections" Local Light => operator::connections;
-    "Holdfast.LockBreak" Write Light => var::lock_break;
-    "Holdfast.LockList" Read Heavy => var::lock_list;
-    "Holdfast.LockRead" Read Light => var::lock_read;
+    "Holdfast.LockBreak" Write Light => var_lock::lock_break;
+    "Holdfast.LockList" Read Heavy => var_lock::lock_list;
+    "Holdfast.LockRead" Read Light => var_lock::lock_read;
     "Holdfast.Reload" Local Light => agent::reload;
-    "Holdfast.VariablesTxn" Write Light => var::txn;
+    "Holdfast.VariablesTxn" Write Light => var_write::txn;
     "Keyring.Delete" Write Light => keyring::delete;
     "Keyring.List" Read Light => keyring::list;
     "Keyring.ListPublic" Read Light => keyring::list_public;
@@ -91,7 +92,7 @@ pub(super) static METHODS: &[Method] = methods! {
     "Namespace.DeleteNamespaces" Write Light => namespace::delete;
     "Namespace.GetNamespace" Read Light => namespace::get;
     "Namespace.GetNamespaces" Read Light => namespace::get_set;
-    "Namespace.ListNamespaces" Read Light => namespace::list;
+    "Namespace.ListNamespaces" Read Heavy => namespace::list;
     "Namespace.UpsertNamespaces" Write Light => namespace::upsert;
     "Node.BatchDeregister" Write Heavy => node_admin::batch_deregister;
     "Node.Deregister" Write Light => node_admin::deregister;
@@ -127,10 +128,10 @@ pub(super) static METHODS: &[Method] = methods! {
     "Status.Peers" LocalRegion Light => status::peers;
     "Status.Ping" Local Light => status::ping;
     "Status.RaftStats" Local Light => status::raft_stats;
-    "Variables.Apply" Write Light => var::apply;
+    "Variables.Apply" Write Light => var_write::apply;
     "Variables.List" Read Heavy => var::list;
     "Variables.Read" Read Light => var::read;
-    "Variables.RenewLock" Write Light => var::renew_lock;
+    "Variables.RenewLock" Write Light => var_lock::renew_lock;
 };
 
 /// All streaming methods.

@@ -3,8 +3,13 @@
 
 mod access;
 pub mod acl;
+mod acl_policies;
+mod acl_roles;
+mod acl_token_write;
+mod acl_tokens;
 pub mod agent;
 mod answer;
+pub mod audit;
 pub mod auth;
 mod autopilot;
 pub mod event;
@@ -21,6 +26,7 @@ mod node_admin;
 mod node_client;
 mod operator;
 pub mod outcome;
+mod page;
 mod registration;
 pub mod seal;
 mod search;
@@ -32,6 +38,9 @@ mod stream_error;
 mod tests;
 pub mod to_node;
 mod var;
+mod var_check;
+mod var_lock;
+mod var_write;
 mod version;
 
 pub use self::stream_error::stream_error;
@@ -85,6 +94,16 @@ pub struct Method {
     pub heartbeat: bool,
     /// What runs.
     pub run: fn(&Request<'_>, &State, &Ctx) -> Outcome,
+}
+
+impl Method {
+    /// How it is served by a server with or without ACLs: without, what needs them is refused by whoever was asked.
+    pub fn served(&self, acl_enabled: bool) -> Access {
+        let refused = !acl_enabled
+            && self.name.starts_with("ACL.")
+            && !matches!(self.name, "ACL.WhoAmI" | "ACL.GetClaimPolicies");
+        if refused { Access::Local } else { self.access }
+    }
 }
 
 /// A streaming method.
@@ -146,7 +165,10 @@ pub fn run_streaming(
 pub fn finish(finish: &Finish, resolved: &Resolved, state: &State, ctx: &Ctx) -> Outcome {
     let index = resolved.index;
     if let ApplyResult::Refused(text) = &resolved.result {
-        return settle(Err(text.as_str().into()));
+        return settle(Err(match finish {
+            Finish::NamespaceDelete => namespace::refused(text, ctx).into(),
+            _ => text.as_str().into(),
+        }));
     }
     settle(match finish {
         Finish::Nothing => Ok(Outcome::Reply(Reply::default())),
@@ -159,9 +181,14 @@ pub fn finish(finish: &Finish, resolved: &Resolved, state: &State, ctx: &Ctx) ->
         Finish::NodeDeregister { node_ids } => node_admin::finish_deregister(node_ids, index),
         Finish::NodeUpdateDrain { node_id } => node_admin::finish_drain(node_id, index, &resolved.result),
         Finish::NodeUpdateEligibility => node_admin::finish_eligibility(index),
-        Finish::WriteMeta => Ok(body(&GenericResponse { meta: WriteMeta { index: index.0 } })),
-        Finish::VarApply(_) | Finish::VarTxn(_) | Finish::LockRenew { .. } => todo!("variables"),
-        Finish::AclTokens(_) | Finish::AclRoles(_) | Finish::NamespaceDelete => todo!("acl"),
+        Finish::WriteMeta | Finish::NamespaceDelete => {
+            Ok(body(&GenericResponse { meta: WriteMeta { index: index.0 } }))
+        }
+        Finish::VarApply(of) => var_write::finish_apply(of, resolved, state, ctx),
+        Finish::VarTxn(of) => var_write::finish_txn(of, resolved, ctx),
+        Finish::LockRenew { namespace, path, lock_id } => var_lock::finish_renew(namespace, path, lock_id, state),
+        Finish::AclTokens(accessor_ids) => acl_tokens::finish_upsert(accessor_ids, index, state),
+        Finish::AclRoles(ids) => acl_roles::finish_upsert(ids, index, state),
         Finish::KeyringRotate { full } => keyring::finish_rotate(*full, index, state),
         Finish::KeyringDelete { key_id } => keyring::finish_delete(key_id, index),
         Finish::AutopilotSet => autopilot::finish_set(&resolved.result),

@@ -15,9 +15,10 @@ use crate::wire::body::node_call::{
 use crate::wire::body::query::QueryOptions;
 use crate::wire::msgpack::{Decoder, Encoder, Raw};
 
-use super::answer::{Answer, Failure, arguments, blocking, body, coded};
+use super::access::access;
+use super::answer::{Answer, Failure, arguments, blocking, body};
 use super::filter::Filter;
-use super::{Ctx, Request};
+use super::{Ctx, Request, page};
 
 /// Length of a full id, bytes.
 const UUID_BYTES: usize = 36;
@@ -25,10 +26,14 @@ const UUID_BYTES: usize = 36;
 /// Node.GetNode. A waiter on a node that is not there wakes when one is.
 pub(super) fn get_node(request: &Request<'_>, state: &State, ctx: &Ctx) -> Answer {
     let args: NodeSpecificRequest = arguments(request)?;
+    let access = access(&args.query.auth_token, request, state, ctx)?;
+    let node = state.node(&args.node_id);
+    // A node may read the nodes of its own pool.
+    let own_pool = || access.node(state).zip(node).is_some_and(|(caller, node)| caller.node_pool == node.node_pool);
+    access.require(access.acl.node_read() || own_pool())?;
     if args.node_id.is_empty() {
         return Err("missing node ID".into());
     }
-    let node = state.node(&args.node_id);
     if node.is_none() && args.node_id.len() != UUID_BYTES {
         return Err("node lookup failed: index error: UUID must be 36 characters".into());
     }
@@ -47,12 +52,9 @@ pub(super) fn get_node(request: &Request<'_>, state: &State, ctx: &Ctx) -> Answe
 /// Node.List.
 pub(super) fn list(request: &Request<'_>, state: &State, ctx: &Ctx) -> Answer {
     let args: NodeListRequest = arguments(request)?;
-    let filter = match args.query.filter.trim() {
-        "" => None,
-        text => Some(Filter::parse(text).map_err(|error| {
-            coded(400, format_args!("failed to create result paginator: failed to read filter expression: {error}"))
-        })?),
-    };
+    let access = access(&args.query.auth_token, request, state, ctx)?;
+    access.require(access.acl.node_read())?;
+    let filter = page::filter(&args.query)?;
     let fields = args.list.fields.unwrap_or_default();
     let keys = || vec![WatchKey::nodes()];
     blocking(request, ctx, &args.query, state.nodes_index(), keys, |mut meta| {
@@ -62,50 +64,27 @@ pub(super) fn list(request: &Request<'_>, state: &State, ctx: &Ctx) -> Answer {
     })
 }
 
-/// The nodes of a page, and where the next begins: at the first that is not on this one, so that a node removed
-/// meanwhile does no harm.
+/// The nodes of a page, and where the next begins.
 fn page<'a>(
     state: &'a State,
     query: &'a QueryOptions,
     filter: Option<&Filter>,
 ) -> Result<(Vec<&'a Arc<Node>>, String), Failure> {
-    let token = query.next_token.as_str();
-    let prefix = query.prefix.as_str();
-    let candidates: Vec<&Arc<Node>> = if query.reverse {
-        let mut all: Vec<_> = matching(state, prefix, prefix).collect();
-        all.reverse();
-        all.into_iter().skip_while(|node| !token.is_empty() && &*node.id > token).collect()
-    } else {
-        // One more than the page can hold is enough, unless a filter takes some away.
-        let most = if filter.is_none() { page_size(query).saturating_add(1) } else { usize::MAX };
-        matching(state, prefix, prefix.max(token)).take(most).collect()
-    };
-    let mut nodes = Vec::new();
-    for node in candidates {
-        if let Some(filter) = filter {
-            let mut e = Encoder::new();
-            node.encode(&mut e);
-            let text = |error| coded(400, format_args!("failed to read result page: {error}"));
-            if !filter.matches(&e.out).map_err(text)? {
-                continue;
-            }
-        }
-        if nodes.len() == page_size(query) {
-            return Ok((nodes, node.id.to_string()));
-        }
-        nodes.push(node);
-    }
-    Ok((nodes, String::new()))
+    let (prefix, token) = (query.prefix.as_str(), query.next_token.as_str());
+    let rows = matching(state, prefix, if query.reverse { prefix } else { prefix.max(token) });
+    let rows = page::in_order(query, rows, move |node| &*node.id > token);
+    let (nodes, next) = page::page(query, rows, |node| {
+        let Some(filter) = filter else { return Ok(true) };
+        let mut e = Encoder::new();
+        node.encode(&mut e);
+        filter.matches(&e.out).map_err(page::unreadable)
+    })?;
+    Ok((nodes, next.map_or_else(String::new, |node| node.id.to_string())))
 }
 
 /// Nodes whose ids begin with a prefix, from an id on.
 fn matching<'a>(state: &'a State, prefix: &'a str, from: &'a str) -> impl Iterator<Item = &'a Arc<Node>> + 'a {
     state.nodes_from(from).take_while(move |node| node.id.starts_with(prefix))
-}
-
-/// Nodes on a page.
-fn page_size(query: &QueryOptions) -> usize {
-    usize::try_from(query.per_page).ok().filter(|n| *n > 0).unwrap_or(usize::MAX)
 }
 
 /// What a list shows of a node.

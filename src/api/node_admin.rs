@@ -11,18 +11,19 @@ use crate::wire::body::node_call::{
     NodeBatchDeregisterRequest, NodeChangeResponse, NodeDeregisterRequest, NodeEvaluateRequest, NodeUpdateDrainRequest,
     NodeUpdateEligibilityRequest, NodeUpdateResponse,
 };
-use crate::wire::body::query::{QueryMeta, WriteMeta};
+use crate::wire::body::query::{QueryMeta, WriteMeta, WriteRequest};
 use crate::wire::entry::Command;
 
-use super::acl::DISABLED_ACCESSOR;
-use super::answer::{Answer, arguments, body, body_with};
+use super::access::access;
+use super::answer::{Answer, Failure, arguments, body, body_with};
 use super::heartbeat::{NODE_NOT_FOUND, servers_reply};
 use super::outcome::{Effect, Finish, Outcome};
 use super::{Ctx, Request};
 
 /// Node.Deregister.
-pub(super) fn deregister(request: &Request<'_>, state: &State, _: &Ctx) -> Answer {
+pub(super) fn deregister(request: &Request<'_>, state: &State, ctx: &Ctx) -> Answer {
     let args: NodeDeregisterRequest = arguments(request)?;
+    may_write(&args.write, request, state, ctx)?;
     if args.node_id.is_empty() {
         return Err("missing node ID for client deregistration".into());
     }
@@ -30,13 +31,20 @@ pub(super) fn deregister(request: &Request<'_>, state: &State, _: &Ctx) -> Answe
 }
 
 /// Node.BatchDeregister.
-pub(super) fn batch_deregister(request: &Request<'_>, state: &State, _: &Ctx) -> Answer {
+pub(super) fn batch_deregister(request: &Request<'_>, state: &State, ctx: &Ctx) -> Answer {
     let args: NodeBatchDeregisterRequest = arguments(request)?;
+    may_write(&args.write, request, state, ctx)?;
     if args.node_ids.is_empty() {
         return Err("missing node IDs for client deregistration".into());
     }
     let once: BTreeSet<String> = args.node_ids.into_iter().collect();
     remove(once.into_iter().collect(), state)
+}
+
+/// `node:write`
+fn may_write(write: &WriteRequest, request: &Request<'_>, state: &State, ctx: &Ctx) -> Result<(), Failure> {
+    let access = access(&write.auth_token, request, state, ctx)?;
+    access.require(access.acl.node_write())
 }
 
 /// All or none.
@@ -60,8 +68,12 @@ pub(super) fn finish_deregister(node_ids: &[Arc<str>], index: Index) -> Answer {
 }
 
 /// Node.UpdateDrain.
-pub(super) fn update_drain(request: &Request<'_>, state: &State, _: &Ctx) -> Answer {
+pub(super) fn update_drain(request: &Request<'_>, state: &State, ctx: &Ctx) -> Answer {
     let args: NodeUpdateDrainRequest = arguments(request)?;
+    let access = access(&args.write.auth_token, request, state, ctx)?;
+    // An agent that leaves drains its own node.
+    let own = access.node(state).is_some_and(|node| *node.id == *args.node_id);
+    access.require(access.acl.node_write() || own)?;
     if args.node_id.is_empty() {
         return Err("missing node ID for drain update".into());
     }
@@ -74,7 +86,7 @@ pub(super) fn update_drain(request: &Request<'_>, state: &State, _: &Ctx) -> Ans
         strategy: args.drain_strategy,
         mark_eligible: args.mark_eligible,
         meta: args.meta,
-        accessor_id: format!("token:{DISABLED_ACCESSOR}"),
+        accessor_id: access.subject(),
     };
     Ok(Outcome::Propose { command, finish: Finish::NodeUpdateDrain { node_id } })
 }
@@ -90,8 +102,9 @@ pub(super) fn finish_drain(node_id: &str, index: Index, result: &ApplyResult) ->
 }
 
 /// Node.UpdateEligibility.
-pub(super) fn update_eligibility(request: &Request<'_>, state: &State, _: &Ctx) -> Answer {
+pub(super) fn update_eligibility(request: &Request<'_>, state: &State, ctx: &Ctx) -> Answer {
     let args: NodeUpdateEligibilityRequest = arguments(request)?;
+    may_write(&args.write, request, state, ctx)?;
     if args.node_id.is_empty() {
         return Err("missing node ID for setting scheduling eligibility".into());
     }
@@ -124,6 +137,7 @@ fn changed(node_modify_index: u64, index: Index) -> NodeChangeResponse {
 /// Node.Evaluate: there is nothing to place, so nothing is written.
 pub(super) fn evaluate(request: &Request<'_>, state: &State, ctx: &Ctx) -> Answer {
     let args: NodeEvaluateRequest = arguments(request)?;
+    may_write(&args.write, request, state, ctx)?;
     if args.node_id.is_empty() {
         return Err("missing node ID for evaluation".into());
     }

@@ -10,6 +10,7 @@ use crate::wire::body::node_call::{
 };
 use crate::wire::entry::Command;
 
+use super::access::access;
 use super::answer::{Answer, Failure, PERMISSION_DENIED, arguments, blocking, body, body_with};
 use super::auth::{Proof, prove, same_secret, tls_name_allows};
 use super::outcome::{Effect, Finish, Outcome, Park};
@@ -67,6 +68,8 @@ fn check_reader(
 /// Node.GetAllocs.
 pub(super) fn get_allocs(request: &Request<'_>, state: &State, ctx: &Ctx) -> Answer {
     let args: NodeSpecificRequest = arguments(request)?;
+    let access = access(&args.query.auth_token, request, state, ctx)?;
+    access.require(access.acl.node_read())?;
     if args.node_id.is_empty() {
         return Err("missing node ID".into());
     }

@@ -17,8 +17,10 @@ use super::{Ctx, Request, ServerEntry};
 const RAFT_PROTOCOL: &str = "3";
 
 /// Holdfast.Connections (R1.3). The list is the server's own; it comes with the context.
-pub(super) fn connections(request: &Request<'_>, _: &State, ctx: &Ctx) -> Answer {
-    arguments::<GenericRequest>(request)?;
+pub(super) fn connections(request: &Request<'_>, state: &State, ctx: &Ctx) -> Answer {
+    let args: GenericRequest = arguments(request)?;
+    let access = access(&args.query.auth_token, request, state, ctx)?;
+    access.require(access.acl.operator_read())?;
     Ok(match &ctx.connections {
         Some(connections) => body(&**connections),
         None => body(&ConnectionsResponse::default()),

@@ -1,10 +1,12 @@
 //! What a handler asks for: an answer, a wait, a write, a call to a node, or a stream.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::id::Index;
 use crate::state::ApplyResult;
+use crate::state::acl::rules::{Acl, VarCapability};
 use crate::state::watch::WatchKey;
 use crate::wire::entry::Command;
 use crate::wire::entry::var::VarOpKind;
@@ -152,6 +154,8 @@ pub enum Finish {
         namespace: Arc<str>,
         /// Its path.
         path: Arc<str>,
+        /// The lock's id, which the caller showed.
+        lock_id: Hidden,
     },
     /// Holdfast.VariablesTxn.
     VarTxn(Box<[VarFinish]>),
@@ -177,8 +181,18 @@ pub enum Finish {
     SchedulerSet,
 }
 
+/// A secret that is carried along and never shown.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Hidden(pub String);
+
+impl fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Hidden")
+    }
+}
+
 /// What the reply to a write of a variable needs of its request.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct VarFinish {
     /// What was asked for.
     pub kind: VarOpKind,
@@ -196,8 +210,17 @@ pub struct VarFinish {
     pub management: bool,
     /// The lock id that the caller showed or was given.
     pub lock_id: String,
+    /// The fence that was demanded; 0 for none.
+    pub fence: u64,
     /// Longer than zero: a lock-acquire waits for its turn rather than be refused.
     pub wait: Duration,
+}
+
+impl fmt::Debug for VarFinish {
+    /// Never shows items or a lock's id.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "VarFinish({} {:?} {:?})", self.kind.as_word(), self.namespace, self.path)
+    }
 }
 
 /// What became of a write.
@@ -240,7 +263,7 @@ pub enum StreamOutcome {
 }
 
 /// Which events a subscriber wants.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct EventFilter {
     /// Topic and keys; `*` stands for any of either.
     pub topics: Vec<(String, Vec<String>)>,
@@ -250,6 +273,44 @@ pub struct EventFilter {
     pub index: i64,
     /// The token that the subscription was allowed by; it is looked at again when tokens or policies change.
     pub auth_token: String,
+    /// Which variables the subscriber may list; `None`: all of them.
+    pub variables: Option<VariableRights>,
+}
+
+impl fmt::Debug for EventFilter {
+    /// Never shows the token.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "EventFilter({:?} in {:?} from {}, {:?})", self.topics, self.namespace, self.index, self.variables)
+    }
+}
+
+/// Rights on variables, as they were when somebody subscribed.
+#[derive(Clone)]
+pub struct VariableRights(Acl);
+
+impl VariableRights {
+    pub(super) fn of(acl: Acl) -> VariableRights {
+        VariableRights(acl)
+    }
+
+    pub(super) fn may_list(&self, namespace: &str, path: &str) -> bool {
+        self.0.allows_variable(namespace, path, VarCapability::List)
+    }
+}
+
+impl PartialEq for VariableRights {
+    /// The same policies with the same rules.
+    fn eq(&self, other: &VariableRights) -> bool {
+        self.0.management == other.0.management && self.0.policies == other.0.policies
+    }
+}
+
+impl Eq for VariableRights {}
+
+impl fmt::Debug for VariableRights {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "VariableRights({} policies)", self.0.policies.len())
+    }
 }
 
 impl EventFilter {

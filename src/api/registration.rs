@@ -15,8 +15,8 @@ use crate::wire::body::node_call::{NodeHead, NodeRegisterRequest};
 use crate::wire::entry::Command;
 use crate::wire::msgpack::{Decoder, Encoder, Raw, Result as Decoded};
 
-use super::answer::{Answer, Failure, arguments, body_with};
-use super::auth::same_secret;
+use super::answer::{Answer, Failure, PERMISSION_DENIED, arguments, body_with};
+use super::auth::{is_uuid, may_have_been, same_secret};
 use super::heartbeat::{heard, identity_for, registers_for_identity, servers_reply};
 use super::outcome::{Effect, Finish, Outcome, Reply, ReplyResult};
 use super::{Caller, Ctx, Request};
@@ -30,6 +30,9 @@ const SIGNING_KEY: &str = "IdentitySigningKeyID";
 /// Node.Register.
 pub(super) fn register(request: &Request<'_>, state: &State, ctx: &Ctx) -> Answer {
     let args: NodeRegisterRequest = arguments(request)?;
+    if ctx.server.acl_enabled && !may_register(&args.write.auth_token, args.node.head.as_ref(), state, ctx) {
+        return Err(PERMISSION_DENIED.into());
+    }
     let Some(head) = args.node.head else { return Err("missing node for client registration".into()) };
     check(&head)?;
     if let Some(stored) = state.node(&head.id)
@@ -63,6 +66,18 @@ pub(super) fn finish(node_id: &str, direct: bool, sign: bool, index: Index, stat
     }
     reply.signed_identity = identity_for(node, sign, ctx);
     Ok(body_with(&reply, effects))
+}
+
+/// Whether what is shown fits whoever wants to register: nothing, the secret that is to be registered, or an identity
+/// of that node. One that is over, or of keys that are gone, is let through as nothing would be: the secret decides.
+///
+/// An agent remembers its secret and its identity on disk, and shows them also to servers that have lost its node.
+fn may_register(token: &str, head: Option<&NodeHead>, state: &State, ctx: &Ctx) -> bool {
+    if token.is_empty() {
+        return true;
+    }
+    let Some(head) = head else { return false };
+    if is_uuid(token) { same_secret(token, &head.secret_id) } else { may_have_been(&head.id, token, state, ctx) }
 }
 
 /// What must be there, in the order Nomad looks.

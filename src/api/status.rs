@@ -15,6 +15,7 @@ use crate::wire::body::status::{Member, NodeConnQueryResponse, RaftStatsResponse
 use crate::wire::msgpack::Bytes;
 use crate::wire::rpc::EMPTY_BODY;
 
+use super::access::access;
 use super::answer::{Answer, arguments, body, query_meta};
 use super::outcome::{Outcome, Reply, ReplyResult};
 use super::{Ctx, Request, ServerEntry};
@@ -41,8 +42,10 @@ pub(super) fn peers(request: &Request<'_>, _: &State, ctx: &Ctx) -> Answer {
 }
 
 /// Status.Members.
-pub(super) fn members(request: &Request<'_>, _: &State, ctx: &Ctx) -> Answer {
-    arguments::<GenericRequest>(request)?;
+pub(super) fn members(request: &Request<'_>, state: &State, ctx: &Ctx) -> Answer {
+    let args: GenericRequest = arguments(request)?;
+    let access = access(&args.query.auth_token, request, state, ctx)?;
+    access.require(access.acl.node_read())?;
     Ok(body(&ServerMembersResponse {
         server_name: ctx.server.name.clone(),
         server_region: ctx.server.region.clone(),

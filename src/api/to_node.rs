@@ -9,6 +9,7 @@ use crate::state::State;
 use crate::state::node::Node;
 use crate::wire::body::node_call::{AllocTarget, NodeTarget};
 
+use super::access::access;
 use super::answer::{Answer, Failure, arguments, coded};
 use super::outcome::{Outcome, ToNode};
 use super::version;
@@ -18,8 +19,11 @@ use super::{Ctx, Request};
 pub const NO_PATH: &str = "No path to node";
 
 /// A call that runs on the node under the same name, or under `Allocations.` in place of `ClientAllocations.`.
-pub(super) fn pass_on(request: &Request<'_>, state: &State, _: &Ctx) -> Answer {
+pub(super) fn pass_on(request: &Request<'_>, state: &State, ctx: &Ctx) -> Answer {
     let args: NodeTarget = arguments(request)?;
+    let access = access(&args.auth_token, request, state, ctx)?;
+    let reads = matches!(request.method, "ClientStats.Stats" | "NodeIdentity.Get" | "NodeMeta.Read");
+    access.require(access.acl.node_write() || (reads && access.acl.node_read()))?;
     if args.node_id.is_empty() {
         return Err("missing NodeID".into());
     }
@@ -29,8 +33,10 @@ pub(super) fn pass_on(request: &Request<'_>, state: &State, _: &Ctx) -> Answer {
 }
 
 /// Agent.Host and Agent.Profile of a node: errors carry codes.
-pub(super) fn pass_on_coded(request: &Request<'_>, state: &State, _: &Ctx) -> Answer {
+pub(super) fn pass_on_coded(request: &Request<'_>, state: &State, ctx: &Ctx) -> Answer {
     let args: NodeTarget = arguments(request)?;
+    let access = access(&args.auth_token, request, state, ctx)?;
+    access.require(access.acl.agent_write() || (request.method == "Agent.Host" && access.acl.agent_read()))?;
     if args.node_id.is_empty() {
         return Err(coded(400, format_args!("{} answers for nodes only: NodeID is missing", request.method)));
     }
@@ -45,10 +51,23 @@ pub(super) fn agent_node<'a>(node_id: &str, state: &'a State) -> Result<&'a Arc<
     Ok(node)
 }
 
-/// Calls about an allocation: there is none.
-pub(super) fn about_alloc(request: &Request<'_>, _: &State, _: &Ctx) -> Answer {
+/// Calls about an allocation: there is none, which those are told who may see its namespace.
+pub(super) fn about_alloc(request: &Request<'_>, state: &State, ctx: &Ctx) -> Answer {
     let args: AllocTarget = arguments(request)?;
+    may_ask_about(&args, request, state, ctx)?;
     Err(unknown_alloc(&args.alloc_id).into())
+}
+
+/// Whether a caller may hear of allocations at all: the namespace must be one that they may see.
+pub(super) fn may_ask_about(
+    args: &AllocTarget,
+    request: &Request<'_>,
+    state: &State,
+    ctx: &Ctx,
+) -> Result<(), Failure> {
+    let access = access(&args.auth_token, request, state, ctx)?;
+    let namespace = if args.namespace.is_empty() { "default" } else { &args.namespace };
+    access.require(access.acl.sees_namespace(namespace))
 }
 
 /// The error for an allocation.

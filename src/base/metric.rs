@@ -81,10 +81,20 @@ metrics! {
         "Answers to HTTP requests by class of status: 2xx, 3xx, 4xx, 5xx.";
     HeartbeatInvalidate: Counter "holdfast.heartbeat.invalidate" "holdfast_heartbeats_missed_total" None,
         "Nodes marked down because no heartbeat came in time.";
+    LockGraces: Counter "holdfast.locks.graces" "holdfast_lock_graces_total" None,
+        "Times that this server began to lead and gave all held locks their grace.";
+    LocksExpired: Counter "holdfast.locks.expired" "holdfast_locks_expired_total" None,
+        "Locks that this server ended because they were not renewed in time.";
+    Refused: Counter "holdfast.rpc.refused" "holdfast_rpc_refusals_total" Some("reason"),
+        "Calls and streams that their caller was not allowed.";
     LogSuppressed: Counter "holdfast.log.suppressed" "holdfast_log_lines_suppressed_total" None,
         "Log lines left out by the rate limit of their cause.";
     LogLost: Gauge "holdfast.log.lost" "holdfast_log_lines_lost" None,
         "Log lines dropped because standard error was not read.";
+    AuditLines: Counter "holdfast.audit.lines" "holdfast_audit_lines_total" None,
+        "Lines given to the audit log.";
+    AuditLost: Gauge "holdfast.audit.lost" "holdfast_audit_lines_lost" None,
+        "Lines of the audit log that could not be written, or for which there was no room.";
     HandlerPanic: Counter "holdfast.handler.panic" "holdfast_handler_panics_total" None,
         "Handlers that failed by a fault of ours; the caller got an error.";
     HandlerOverload: Counter "holdfast.handler.overload" "holdfast_handler_overloads_total" None,
@@ -117,6 +127,12 @@ metrics! {
         "Events held for subscribers.";
     EventsBufferedBytes: Gauge "holdfast.events.buffered_bytes" "holdfast_events_buffered_bytes" None,
         "Bytes of events held for subscribers.";
+    Locks: Gauge "holdfast.locks" "holdfast_locks_held" None,
+        "Locks that are held, their delay included.";
+    LockWaiters: Gauge "holdfast.locks.waiters" "holdfast_lock_waiters" None,
+        "Calls that wait at this server for their turn at a lock.";
+    Variables: Gauge "holdfast.variables" "holdfast_variables" None,
+        "Variables.";
     HandlerQueue: Gauge "holdfast.handler.queue" "holdfast_handler_queue_jobs" None,
         "Jobs that wait for a handler thread.";
     HeartbeatActive: Gauge "holdfast.heartbeat.active" "holdfast_heartbeat_timers" None,

@@ -141,6 +141,30 @@ fn civil_from_days(days: i64) -> (i64, u32, u32) {
     (year, month, day)
 }
 
+/// A calendar that runs on evenly: it begins as the calendar is, and is carried on by the monotonic clock. A calendar
+/// that is set while something rests on it changes nothing, neither forward nor backward.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SteadyTime {
+    anchor: Option<(Instant, i64)>,
+}
+
+impl SteadyTime {
+    /// The time, nanoseconds since the Unix epoch: never before `floor`, never before what was read before. Where
+    /// `follows` says that nothing rests on it, a calendar that is ahead is followed.
+    pub fn read(&mut self, now: Instant, wall: WallTime, floor: i64, follows: bool) -> i64 {
+        let steady = match self.anchor {
+            None => wall.0,
+            Some((at, time)) => time.saturating_add(i64::try_from(now.since(at).as_nanos()).unwrap_or(i64::MAX)),
+        };
+        let ahead = if follows { wall.0 } else { i64::MIN };
+        let time = steady.max(floor).max(ahead);
+        if self.anchor.is_none() || time != steady {
+            self.anchor = Some((now, time));
+        }
+        time
+    }
+}
+
 /// Where the edge gets its time from; pure rooms take `now` as an argument instead.
 pub trait Clock {
     /// The monotonic time.
@@ -279,5 +303,29 @@ mod tests {
         assert_eq!(Instant::ZERO - (Instant::ZERO + Duration::from_secs(1)), Duration::ZERO);
         assert_eq!((Instant::ZERO + Duration::MAX).as_nanos(), u64::MAX);
         assert_eq!((Instant::ZERO + Duration::from_millis(1250)).to_string(), "1.250s");
+    }
+
+    // Reliability goal 17: no lock ends early because a calendar was set.
+    #[test]
+    fn steady_time_is_not_disturbed_by_a_calendar_that_is_set() {
+        let mut time = SteadyTime::default();
+        let at = |seconds: u64| Instant::ZERO + Duration::from_secs(seconds);
+        let wall = |seconds: i64| WallTime::from_unix_nanos(seconds * 1_000_000_000);
+        for (now, set, floor, follows, expected) in [
+            (0, 1000, 0, false, 1000),
+            (5, 1005, 0, false, 1005),
+            (6, 4606, 0, false, 1006),
+            (7, 0, 0, false, 1007),
+            (7, 0, 1200, false, 1200),
+            (8, 0, 0, true, 1201),
+            (9, 4609, 0, true, 4609),
+            (10, 9, 0, true, 4610),
+        ] {
+            assert_eq!(
+                time.read(at(now), wall(set), floor * 1_000_000_000, follows),
+                expected * 1_000_000_000,
+                "t={now}"
+            );
+        }
     }
 }

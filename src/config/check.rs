@@ -94,7 +94,7 @@ pub(super) fn check_text(kind: Kind, text: &str) -> Result<Checked, String> {
 /// What about a checked value this build lacks.
 pub(super) fn refused(key: &Key, value: &Checked) -> Option<&'static str> {
     match (key.later, value) {
-        (Later::Set(what), _) | (Later::On(what), Checked::Flag(true)) => Some(what),
+        (Later::Set(what), _) => Some(what),
         (Later::On(what), Checked::List(list)) if !list.is_empty() => Some(what),
         (Later::Word(word, what), Checked::Text(text)) if text == word => Some(what),
         _ => None,

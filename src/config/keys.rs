@@ -109,7 +109,7 @@ pub enum Later {
     Set(&'static str),
     /// This word.
     Word(&'static str, &'static str),
-    /// `true`, or a list that is not empty.
+    /// A list that is not empty.
     On(&'static str),
 }
 
@@ -244,7 +244,7 @@ pub const KEYS: &[Key] = &[
     ),
     key("tls.rpc_upgrade_mode", Kind::Flag, "false", "Whether plain connections are let in beside TLS for a while"),
     unset("tls.crl_file", Kind::Path, "none", "Revoked certificates, PEM"),
-    later(key("acl.enabled", Kind::Flag, "false", "Whether callers need a token"), Later::On("access control")),
+    key("acl.enabled", Kind::Flag, "false", "Whether callers need a token"),
     key(
         "heartbeat.min_ttl",
         Kind::Span(Duration::from_millis(100), DAY),
@@ -265,10 +265,7 @@ pub const KEYS: &[Key] = &[
         "How long a new leader waits for each node's first heartbeat",
     ),
     key("telemetry.prometheus", Kind::Flag, "true", "Whether /v1/metrics?format=prometheus is served"),
-    later(
-        unset("audit.file", Kind::Path, "none", "Where audit records go; \"stderr\" for standard error"),
-        Later::Set("the audit log"),
-    ),
+    unset("audit.file", Kind::Path, "none", "Where audit records go; \"stderr\" for standard error"),
 ];
 
 /// The key of that dotted name; any name fits a last part of `*`.

@@ -62,6 +62,8 @@ pub struct Config {
     pub http_max_conns_per_client: usize,
     /// `[tls]`
     pub tls: TlsConfig,
+    /// `acl.enabled`
+    pub acl_enabled: bool,
     /// `heartbeat.min_ttl`
     pub heartbeat_min_ttl: Duration,
     /// `heartbeat.grace`
@@ -72,6 +74,8 @@ pub struct Config {
     pub heartbeat_failover_ttl: Duration,
     /// `telemetry.prometheus`
     pub prometheus: bool,
+    /// `audit.file`; `None`: no audit log.
+    pub audit_file: Option<PathBuf>,
     /// `--log`; `None`: RUST_LOG, or `info`.
     pub log_filter: Option<String>,
     /// `--dev`
@@ -203,11 +207,13 @@ fn assemble(values: &Values, overrides: &Overrides, host_name: &str) -> Config {
             rpc_upgrade_mode: values.flag("tls.rpc_upgrade_mode"),
             crl_file: values.path("tls.crl_file"),
         },
+        acl_enabled: values.flag("acl.enabled"),
         heartbeat_min_ttl: values.span("heartbeat.min_ttl"),
         heartbeat_grace: values.span("heartbeat.grace"),
         heartbeat_max_per_second: values.rate("heartbeat.max_per_second"),
         heartbeat_failover_ttl: values.span("heartbeat.failover_ttl"),
         prometheus: values.flag("telemetry.prometheus"),
+        audit_file: values.path("audit.file"),
         log_filter: overrides.log.clone(),
         dev: overrides.dev,
     }

@@ -48,6 +48,11 @@ impl Proposals {
         None
     }
 
+    /// Whether none waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.by_place.is_empty()
+    }
+
     /// Takes in a proposal that was appended.
     pub(crate) fn insert(&mut self, id: CallId, index: Index, term: Term, bytes: usize) {
         self.bytes += bytes;

@@ -19,7 +19,7 @@ use raft::{Config, RawNode, StateRole};
 
 use crate::base::id::{CallId, Index, ReplicaId, Term};
 use crate::base::rng::Rng;
-use crate::base::time::{Instant, WallTime};
+use crate::base::time::{Instant, SteadyTime, WallTime};
 use crate::consensus::log::{MemoryLog, from_raft};
 use crate::consensus::proposals::{Proposals, command_kind, resolved};
 use crate::consensus::{
@@ -54,6 +54,7 @@ pub struct RaftReplica {
     applied: u64,
     /// The time of the last entry stamped or applied.
     last_time_unix_nanos: i64,
+    time: SteadyTime,
     proposals: Proposals,
     leadership: Leadership,
     disk: Disk,
@@ -138,6 +139,7 @@ impl RaftReplica {
             id,
             seed,
             last_time_unix_nanos: state.time_unix_nanos(),
+            time: SteadyTime::default(),
             state,
             applied,
             proposals: Proposals::new(limits.max_waiting_proposals),
@@ -168,7 +170,7 @@ impl RaftReplica {
         &self.leadership
     }
 
-    fn propose(&mut self, wall: WallTime, proposals: Vec<Proposal>) {
+    fn propose(&mut self, now: Instant, wall: WallTime, proposals: Vec<Proposal>) {
         if self.stopping || self.node.raft.state != StateRole::Leader {
             self.round.resolved.extend(proposals.iter().map(|one| resolved(one.id, Resolution::NotLeader)));
             return;
@@ -176,8 +178,10 @@ impl RaftReplica {
         let mut taken = Vec::with_capacity(proposals.len());
         let mut entries = Vec::with_capacity(proposals.len());
         let mut taken_bytes = 0;
+        // While a lock is held its end must not come nearer or go away because somebody sets the calendar.
+        let follows = self.state.lock_count() == 0 && self.proposals.is_empty();
+        let time_unix_nanos = self.time.read(now, wall, self.last_time_unix_nanos, follows);
         for proposal in proposals {
-            let time_unix_nanos = wall.unix_nanos().max(self.last_time_unix_nanos);
             let kind = command_kind(&proposal.command);
             let entry = Entry { time_unix_nanos, session: proposal.session, command: proposal.command };
             let data = entry.encode();
@@ -455,7 +459,7 @@ impl Replica for RaftReplica {
             return;
         }
         match input {
-            Input::Propose(proposals) => self.propose(wall, proposals),
+            Input::Propose(proposals) => self.propose(now, wall, proposals),
             Input::Persisted { ticket } => self.persisted(ticket),
             Input::SnapshotWritten { index } => self.snapshot_written(index),
             Input::Timeout => {

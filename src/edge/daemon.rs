@@ -23,6 +23,8 @@ use crate::server::Server;
 use crate::server::port::{Listener, Settings};
 use crate::state::State;
 
+use super::audit::Audit;
+use super::bootstrap_reset::BootstrapReset;
 use super::clock::SystemClock;
 use super::config_json::config_json;
 use super::consensus_thread::{self, ConsensusCommand, ConsensusParts};
@@ -154,10 +156,12 @@ fn serve(source: &ConfigSource, loaded: Reloaded, signals: Signals, logs: Logs) 
         pool,
         proposals: Proposals::new(hand_over(consensus.commands.clone())),
         logs: Some(logs),
+        audit: config.audit_file.as_deref().map(Audit::start).transpose()?,
         notifier: Notifier::from_environment(),
         keyring: Some(Keyring::new(folder.path())),
         reloader: Some(Reloader::new(source.clone(), loaded.clone())),
         expiry,
+        bootstrap_reset: config.acl_enabled.then(|| BootstrapReset::new(folder.path())),
         post,
     };
     let parts = Parts { machine, poll, bell, clock, listeners, signals: Some(signals), channels, hands };
@@ -174,6 +178,9 @@ fn run_loop(event_loop: EventLoop<Server>) -> std::io::Result<u8> {
         Ok(Ok((status, hands))) => {
             if !hands.pool.stop() {
                 warn!("a handler still runs: it ends with the process");
+            }
+            if let Some(audit) = hands.audit {
+                audit.finish();
             }
             Ok(status)
         }
@@ -314,7 +321,6 @@ fn settings(
     };
     let (rpc, http) =
         (advertised(&config.advertise_rpc, Listener::Rpc)?, advertised(&config.advertise_http, Listener::Http)?);
-    let acl_enabled = false;
     Ok(Settings {
         name: config.name.clone(),
         server_id,
@@ -339,11 +345,11 @@ fn settings(
         prometheus: config.prometheus,
         seed,
         entropy: crate::api::secrets::Entropy(entropy::bytes()?),
-        acl_enabled,
+        acl_enabled: config.acl_enabled,
         variables_max_bytes: config.variables_max_size_bytes,
         locks_min_ttl: config.locks_min_ttl,
-        audit: false,
-        config_json: config_json(config, &rpc, &http, acl_enabled).into(),
+        audit: config.audit_file.is_some(),
+        config_json: config_json(config, &rpc, &http, config.acl_enabled).into(),
         advertise_rpc: rpc,
         advertise_http: http,
         version: env!("CARGO_PKG_VERSION").to_owned(),

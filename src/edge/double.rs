@@ -148,6 +148,7 @@ impl RigParts {
         let address = listener.local_addr().unwrap();
         let machine = Double { shared: Arc::clone(&shared), outputs: VecDeque::new(), out: BTreeMap::new() };
         let hands = Hands {
+            audit: None,
             pool,
             proposals: Proposals::new(Box::new(Err)),
             logs: None,
@@ -155,6 +156,7 @@ impl RigParts {
             keyring: None,
             reloader: None,
             expiry: Expiry::default(),
+            bootstrap_reset: None,
             post,
         };
         let channels = Channels { told, notices: crossbeam_channel::never(), log_lines: crossbeam_channel::never() };

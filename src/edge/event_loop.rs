@@ -5,7 +5,7 @@
 //! daemon is woken by its peers, by the watchdog and, when it has certificates, once an hour. A turn is bounded
 //! everywhere: what is left over is done in the next, after everybody else had their part.
 //!
-//! Facts of the process are read in turns that happen anyway, at most every 10 s, so that they are fresh in the answer
+//! Facts of the process are read in turns that happen anyway, at most every 10 s (every second with ACLs on), so that they are fresh in the answer
 //! to whoever asks and cost nothing while nobody does.
 
 use std::collections::VecDeque;
@@ -22,6 +22,8 @@ use crate::base::timers::Timers;
 use crate::consensus::Notice;
 use crate::server::port::{Input, Listener, LogLine, ProcessFacts};
 
+use super::audit::Audit;
+use super::bootstrap_reset::BootstrapReset;
 use super::certificates::Expiry;
 use super::clock::SystemClock;
 use super::connections::Connections;
@@ -51,6 +53,8 @@ const MESSAGES_PER_TURN: usize = 1024;
 const READ_BUFFER_BYTES: usize = 64 * 1024;
 /// How old facts of the process may be before they are read again.
 const FACTS_AGE: Duration = Duration::from_secs(10);
+/// The same where a reset file is among them.
+const RESET_AGE: Duration = Duration::from_secs(1);
 /// Certificates are looked at so often, since the calendar may be set in between.
 const CERTIFICATES_LOOK: Duration = Duration::from_secs(3600);
 /// Between two tries to tell a service manager that had no room.
@@ -88,6 +92,8 @@ pub struct Hands {
     pub proposals: Proposals,
     /// The log, for monitors and the filter; `None`: monitors see nothing.
     pub logs: Option<Logs>,
+    /// The audit log, where there is one.
+    pub audit: Option<Audit>,
     /// The service manager.
     pub notifier: Notifier,
     /// Signing keys; `None`: none can be made.
@@ -96,6 +102,8 @@ pub struct Hands {
     pub reloader: Option<Reloader>,
     /// The ends of certificates.
     pub expiry: Expiry,
+    /// Lets a lost management token be replaced; `None`: nothing does.
+    pub bootstrap_reset: Option<BootstrapReset>,
     /// For threads that the loop starts.
     pub post: Post,
 }
@@ -286,7 +294,9 @@ impl<M: Machine> EventLoop<M> {
 
     fn tell_facts(&mut self) {
         let now = self.clock.now();
-        if self.facts_at.is_some_and(|at| now.since(at) < FACTS_AGE) {
+        // Who has just written a reset file does not wait for it.
+        let age = if self.hands.bootstrap_reset.is_some() { RESET_AGE } else { FACTS_AGE };
+        if self.facts_at.is_some_and(|at| now.since(at) < age) {
             return;
         }
         self.facts_at = Some(now);
@@ -296,8 +306,8 @@ impl<M: Machine> EventLoop<M> {
             certificates: self.hands.expiry.facts(),
             handler_queue: self.hands.pool.queued(),
             log_lines_lost: self.hands.logs.as_ref().map_or(0, Logs::lost),
-            audit_lines_lost: 0,
-            acl_bootstrap_reset: None,
+            audit_lines_lost: self.hands.audit.as_ref().map_or(0, Audit::lost),
+            acl_bootstrap_reset: self.hands.bootstrap_reset.as_ref().and_then(BootstrapReset::read),
         };
         self.feed(Input::Process(facts));
     }
@@ -314,6 +324,9 @@ impl<M: Machine> EventLoop<M> {
         }
         if caught.dump_metrics {
             self.feed(Input::DumpMetrics);
+        }
+        if caught.reload {
+            self.reopen_audit();
         }
         if caught.reload && !self.stopping {
             self.reload_wanted = true;

@@ -3,6 +3,8 @@
 //!
 //! Decides nothing about the protocol: what is to be done, the server machine says.
 
+mod audit;
+pub mod bootstrap_reset;
 pub mod certificates;
 pub mod clock;
 mod config_json;

@@ -24,10 +24,15 @@ impl<M: Machine> EventLoop<M> {
                 self.follow_ups.extend(refused.into_iter().map(|id| Input::NotEnqueued { id }));
                 self.set_proposals_alarm();
             }
+            Output::Audit(line) => {
+                if let Some(audit) = &self.hands.audit {
+                    audit.line(line);
+                }
+            }
             Output::MakeSigningKey { key_id, fresh } => self.fetch_signing_key(key_id, fresh),
             Output::ForgetKey { key_id } => self.lay_key_aside(key_id),
-            Output::Audit(_) => todo!("audit"),
             Output::Reload => {
+                self.reopen_audit();
                 self.reload_wanted = true;
                 self.start_reload();
             }
@@ -115,6 +120,13 @@ impl<M: Machine> EventLoop<M> {
             Err(error) => log::error!("configuration not reloaded: error=\"{error}\""),
         }
         self.notify_waiting();
+    }
+
+    /// The audit log may have been moved away: a new file takes its place.
+    pub(super) fn reopen_audit(&self) {
+        if let Some(audit) = &self.hands.audit {
+            audit.reopen();
+        }
     }
 
     pub(super) fn end_reload(&mut self, result: Result<Box<Reloaded>, Vec<String>>) {

@@ -21,7 +21,9 @@ use crate::wire::body::query::{RouteFields, route_fields};
 use crate::wire::msgpack::Msg;
 
 use super::Server;
+use super::audit::Written;
 use super::links::Busy;
+use super::lock_queue::Turn;
 use super::park::{Place, Query};
 use super::port::{Job, JobOutcome, Output, Work};
 use super::route::{Decision, after_hold, route};
@@ -60,6 +62,19 @@ pub(super) struct Active {
     pub(super) since: Instant,
     pub(super) last_run: bool,
     pub(super) step: Step,
+    /// Its place in the line at a lock.
+    pub(super) turn: Option<Box<Turn>>,
+    /// The index of the state that its last run saw.
+    pub(super) decided_at: u64,
+    /// What became of its entry, for the audit log.
+    pub(super) written: Option<Written>,
+}
+
+impl Active {
+    pub(super) fn new(since: Instant, query: Query, fields: RouteFields) -> Active {
+        let step = Step::Running { seen: 0 };
+        Active { query, fields, since, last_run: false, step, turn: None, decided_at: 0, written: None }
+    }
 }
 
 /// Where the work stands.
@@ -70,6 +85,8 @@ pub(super) enum Step {
     Held { since: Instant, next: Instant },
     /// Waiting for its entry to be applied.
     Proposing(Finish),
+    /// Waiting for its turn at a lock.
+    Queued { deadline: Instant },
     /// Waiting for a key to be on disk, and then in the log.
     MakingKey,
     /// Waiting for a node.
@@ -114,8 +131,7 @@ impl Server {
                 .unwrap_or_else(|_| RouteFields { region: self.settings.region.clone(), ..RouteFields::default() }),
         };
         let query = Query { method, body, base, caller };
-        let step = Step::Running { seen: 0 };
-        let active = Active { query, fields, since: now, last_run: false, step };
+        let active = Active::new(now, query, fields);
         CallId(self.calls.insert(Call { origin, phase: Phase::Active(Box::new(active)) }))
     }
 
@@ -130,8 +146,10 @@ impl Server {
     pub(super) fn route_call(&mut self, now: Instant, id: CallId) {
         let leader = self.leader.view();
         let region = self.settings.region.clone();
+        let acl_enabled = self.settings.acl_enabled;
         let Some(active) = self.active(id) else { return };
-        let decision = route(active.query.method.access, &active.fields, &region, leader);
+        let served = active.query.method.served(acl_enabled);
+        let decision = route(served, &active.fields, &region, leader);
         match decision {
             Decision::Here => self.run_call(now, id),
             Decision::Hold => self.hold(now, id),
@@ -178,10 +196,11 @@ impl Server {
 
     /// Runs a call's handler: light ones now, heavy ones on the pool.
     pub(super) fn run_call(&mut self, now: Instant, id: CallId) {
-        let seen = self.notified_index;
+        let (seen, decided_at) = (self.notified_index, self.root.load().index().0);
         self.held.remove(&id);
         let Some(active) = self.active(id) else { return };
         active.step = Step::Running { seen };
+        active.decided_at = decided_at;
         let (query, last_run) = (active.query.clone(), active.last_run);
         let heavy = self.is_heavy(&query);
         // An equal query waits: its last run found nothing newer, and nothing was touched since. A run of this one
@@ -237,7 +256,7 @@ impl Server {
         self.output(Output::Run(job));
     }
 
-    /// Adds what only the loop knows, for the two methods that ask for it.
+    /// Adds what only the loop knows, for the methods that ask for it.
     fn add_facts(&mut self, query: &Query) {
         self.ctx.node_conn_established = None;
         self.ctx.connections = None;
@@ -249,6 +268,7 @@ impl Server {
                     self.ctx.node_conn_established = newest.map(|(_, established)| established);
                 }
             }
+            "Holdfast.LockRead" => self.ctx.lock_waiters = self.lock_waiters_of(&query.body),
             "Holdfast.AgentSelf" => self.ctx.stats_json = Some(self.stats_json()),
             "Holdfast.Connections" => self.ctx.connections = Some(Arc::new(self.list_links())),
             _ => {}
@@ -295,12 +315,15 @@ impl Server {
             Outcome::Reply(reply) => self.answer(now, id, reply),
             Outcome::Park(park) => self.park(now, id, park),
             Outcome::Propose { command, finish } => {
+                if let Some(queue) = self.must_wait_its_turn(id, &finish) {
+                    return self.queue(now, id, queue);
+                }
                 let Some(active) = self.active(id) else { return };
                 active.step = Step::Proposing(finish);
                 self.proposals.push(Proposal { id, session: None, command });
             }
             Outcome::ToNode(to_node) => self.call_node(now, id, &to_node),
-            Outcome::Queue(_) => todo!("lock queue"),
+            Outcome::Queue(queue) => self.queue(now, id, queue),
             Outcome::MakeKey { finish } => self.make_key(now, id, finish),
         }
     }
@@ -312,6 +335,7 @@ impl Server {
         enum Due {
             Parked,
             Held,
+            Queued,
             AtNode,
             Nothing,
         }
@@ -319,6 +343,7 @@ impl Server {
             Some(Phase::Parked { deadline, .. }) if *deadline <= now => Due::Parked,
             Some(Phase::Active(active)) => match active.step {
                 Step::Held { next, .. } if next <= now => Due::Held,
+                Step::Queued { deadline } if deadline <= now => Due::Queued,
                 Step::AtNode { deadline, .. } if deadline <= now => Due::AtNode,
                 _ => Due::Nothing,
             },
@@ -332,6 +357,7 @@ impl Server {
                 }
             }
             Due::Held => self.route_call(now, id),
+            Due::Queued => self.run_turn(now, id, true),
             Due::AtNode => {
                 if let Some((conn, stream)) = self.leave_node(id) {
                     self.with_conn(now, conn, |now, c| c.reset(now, stream));
@@ -342,14 +368,19 @@ impl Server {
         }
     }
 
-    /// Whether a call waits for a change.
+    /// Whether a call waits for a change, or for its turn.
     pub(super) fn is_parked(&self, id: CallId) -> bool {
-        matches!(self.calls.get(id.0), Some(Call { phase: Phase::Parked { .. }, .. }))
+        match self.calls.get(id.0).map(|call| &call.phase) {
+            Some(Phase::Parked { .. }) => true,
+            Some(Phase::Active(active)) => matches!(active.step, Step::Queued { .. }),
+            None => false,
+        }
     }
 
     /// The caller is gone: nobody waits for the answer (R1.97).
     pub(super) fn abandon(&mut self, now: Instant, id: CallId) {
         self.unpark(now, id);
+        self.leave_line(now, id);
         self.held.remove(&id);
         if let Some((conn, stream)) = self.leave_node(id) {
             self.with_conn(now, conn, |now, c| c.reset(now, stream));
@@ -365,12 +396,12 @@ impl Server {
     // Answering.
 
     pub(super) fn answer_error(&mut self, now: Instant, id: CallId, text: &str) {
-        self.send_answer(now, id, "", &ReplyResult::Error(text.to_owned()));
+        self.send_answer(now, id, None, &ReplyResult::Error(text.to_owned()));
     }
 
     pub(super) fn answer(&mut self, now: Instant, id: CallId, reply: Reply) {
         self.effects_for(now, id, reply.effects);
-        self.send_answer(now, id, "", &reply.result);
+        self.send_answer(now, id, None, &reply.result);
     }
 
     pub(super) fn effects_for(&mut self, now: Instant, id: CallId, effects: Vec<Effect>) {
@@ -381,11 +412,13 @@ impl Server {
         }
     }
 
-    /// `method` is for calls that were parked and do not know their method any more.
-    pub(super) fn send_answer(&mut self, now: Instant, id: CallId, method: &'static str, result: &ReplyResult) {
+    /// `parked` is for calls that were parked and do not know their query any more.
+    pub(super) fn send_answer(&mut self, now: Instant, id: CallId, parked: Option<&Query>, result: &ReplyResult) {
         self.held.remove(&id);
+        self.leave_line(now, id);
         let Some(call) = self.calls.remove(id.0) else { return };
-        let mut name = method;
+        self.audit_answer(&call, parked, result);
+        let mut name = parked.map_or("", |query| query.method.name);
         if let Phase::Active(active) = &call.phase {
             name = active.query.method.name;
             let class = match active.query.method.access {

@@ -92,6 +92,13 @@ impl EventBuffer {
         dropped
     }
 
+    /// The state was replaced by the entry at `index`: what was told of the old one leads nowhere.
+    pub fn begin_anew(&mut self, index: u64) {
+        let end = self.end();
+        let gone_up_to = self.gone_up_to.max(index);
+        *self = EventBuffer { first: end, ..EventBuffer::new(self.cap_bytes, gone_up_to) };
+    }
+
     /// Over the cap with more events than are kept whatever their size, or over the cap many times.
     fn is_over(&self) -> bool {
         self.bytes > self.cap_bytes
@@ -246,7 +253,7 @@ mod tests {
             topics: vec![("*".to_owned(), vec!["*".to_owned()])],
             namespace: "*".to_owned(),
             index,
-            auth_token: String::new(),
+            ..EventFilter::default()
         }
     }
 

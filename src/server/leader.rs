@@ -66,6 +66,7 @@ impl Server {
         } else if was_self && !view.is_self {
             self.log(Level::Info, "cluster leadership lost".to_owned());
             self.heartbeats.clear_all();
+            self.reroute_lines(now);
             self.stop_resealing();
         }
         self.say_status();
@@ -126,6 +127,9 @@ impl Server {
     pub(super) fn on_internal_resolved(&mut self, now: Instant, internal: Internal, resolution: Resolution) {
         let node_id = match internal {
             Internal::NodeDown(node_id) => node_id,
+            Internal::Grace => return self.on_grace_resolved(now, &resolution),
+            Internal::LocksExpired(locks) => return self.on_locks_resolved(now, &locks, &resolution),
+            Internal::TokensExpired => return self.on_tokens_resolved(now),
             Internal::NewKey => return self.on_new_key_resolved(now, resolution),
             Internal::Reseal => return self.on_reseal_resolved(now, &resolution),
             Internal::Restore(id) => return self.on_restore_resolved(now, id, resolution),

@@ -4,6 +4,7 @@
 //! socket: `handle_input`, then `poll_output` until `None`, then sleep until `poll_timeout`.
 
 pub mod admit;
+mod audit;
 mod calls;
 pub mod events;
 pub mod heartbeat;
@@ -12,6 +13,8 @@ mod http_stream;
 pub mod keyring;
 mod leader;
 mod links;
+pub mod lock_queue;
+pub mod locks;
 mod monitor;
 mod node_calls;
 pub mod nodes;
@@ -51,6 +54,8 @@ use self::http::HttpDesk;
 use self::keyring::Keys;
 use self::leader::Leader;
 use self::links::{Closing, Link};
+use self::lock_queue::LockQueue;
+use self::locks::Ends;
 use self::nodes::NodeConns;
 use self::park::Parked;
 use self::parking::Fanout;
@@ -90,6 +95,7 @@ pub struct Server {
     fanouts: VecDeque<Fanout>,
     group_jobs: BTreeMap<CallId, (Key, u64)>,
     next_group_job: u64,
+    lock_queue: LockQueue,
     proposals: Vec<Proposal>,
     http: HttpDesk,
     internal: BTreeMap<CallId, Internal>,
@@ -108,6 +114,7 @@ pub struct Server {
     nodes: NodeConns,
     heartbeats: Heartbeats,
     expiries: usize,
+    ends: Ends,
     // What operators do.
     keys: Keys,
     restore: Option<Restore>,
@@ -147,7 +154,7 @@ impl Server {
         };
         let index = root.load().index().0;
         // What raft writes on its own account is no event: a fresh server has lost none.
-        let events_index = root.load().nodes_index().0;
+        let events_index = events_index(&root.load());
         let ctx = Ctx {
             server: Arc::new(facts),
             leader_rpc_addr: "".into(),
@@ -197,6 +204,7 @@ impl Server {
             fanouts: VecDeque::new(),
             group_jobs: BTreeMap::new(),
             next_group_job: u64::MAX,
+            lock_queue: LockQueue::default(),
             proposals: Vec::new(),
             http: HttpDesk::new(&settings.region),
             internal: BTreeMap::new(),
@@ -212,6 +220,7 @@ impl Server {
             nodes: NodeConns::default(),
             heartbeats: Heartbeats::new(times),
             expiries: 0,
+            ends: Ends::default(),
             keys: Keys::default(),
             restore: None,
             draining: None,
@@ -270,6 +279,7 @@ impl Server {
             self.source_timers.next(),
             expiry,
             self.keys.next(),
+            self.ends.next(),
             self.draining,
         ];
         times.into_iter().flatten().min()
@@ -325,7 +335,7 @@ impl Server {
         for notice in notices {
             match notice {
                 Notice::Applied { index, touched, events } => {
-                    self.on_touched(index, &touched.keys);
+                    self.on_touched(now, index, &touched);
                     if !events.is_empty() {
                         news = true;
                         let dropped = self.events.push(index.0, events);
@@ -347,6 +357,7 @@ impl Server {
         if news {
             self.pump_subscribers(now);
         }
+        self.look_at_ends(now);
     }
 
     fn on_timeout(&mut self, now: Instant) {
@@ -360,6 +371,7 @@ impl Server {
             self.on_source_due(now, key);
         }
         self.expire_heartbeats(now);
+        self.on_ends_due(now);
         self.on_keys_due(now);
         self.step_wakes(now);
         self.step_fanouts(now);
@@ -414,9 +426,11 @@ impl Server {
         self.metrics.set(Id::Descriptors, facts.descriptors as f64);
         self.metrics.set(Id::HandlerQueue, facts.handler_queue as f64);
         self.metrics.set(Id::LogLost, facts.log_lines_lost as f64);
+        self.metrics.set(Id::AuditLost, facts.audit_lines_lost as f64);
         for (file, ends) in &facts.certificates {
             self.metrics.set_labelled(Id::CertificateExpiry, file, *ends as f64);
         }
+        self.ctx.acl_bootstrap_reset = facts.acl_bootstrap_reset;
         let next = facts.certificates.iter().min_by_key(|(_, ends)| *ends);
         self.certificate_ends = next.cloned();
         self.say_status();
@@ -438,6 +452,9 @@ impl Server {
             (Id::EventsBufferedBytes, self.events.bytes()),
             (Id::HeartbeatActive, self.heartbeats.len()),
             (Id::Nodes, state.node_count()),
+            (Id::Variables, state.var_count()),
+            (Id::Locks, state.lock_count()),
+            (Id::LockWaiters, self.lock_queue.len()),
             (Id::NodeConns, self.nodes.len()),
             (Id::Leader, usize::from(leads)),
         ] {
@@ -471,4 +488,11 @@ impl Server {
             self.log(Level::Info, line);
         }
     }
+}
+
+/// The last index whose entry may have made events: a server that begins holds none of them.
+fn events_index(state: &State) -> u64 {
+    let tables =
+        [state.nodes_index(), state.vars_index(), state.tokens_index(), state.policies_index(), state.roles_index()];
+    tables.into_iter().map(|index| index.0).max().unwrap_or(0)
 }

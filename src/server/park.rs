@@ -1,15 +1,16 @@
 //! Blocking queries that wait for a change; equal ones are one group and are run once (requirements R1.85 to R1.98).
 //!
 //! **Invariant:** a group is idle, and then every touch of its keys since its last run has been seen; or it is being
-//! run, and then a touch marks it to be run again.
+//! run, and then a touch marks it to be run again. A length of prefix is in the table of lengths exactly while a group
+//! waits for a prefix of that length.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crate::api::{Caller, Method};
 use crate::base::id::CallId;
 use crate::base::slab::{Key, Slab};
-use crate::state::watch::WatchKey;
+use crate::state::watch::{Touched, WatchKey};
 use crate::wire::body::query::without_zeros;
 
 /// A query as it is run, again and again.
@@ -115,9 +116,14 @@ pub struct Parked {
     groups: Slab<Group>,
     by_query: BTreeMap<u64, Key>,
     by_watch: BTreeSet<(WatchKey, Key)>,
+    /// How many keys of prefixes wait, by the prefixes' length: a write asks for no other length.
+    lengths: BTreeMap<usize, usize>,
     waiters: usize,
     recent: Recent,
 }
+
+/// Stands for all namespaces in a key of a prefix.
+const EVERY_NAMESPACE: &str = "*";
 
 /// Touches remembered for queries that were being run on another thread meanwhile.
 const RECENT_TOUCHES: usize = 4096;
@@ -125,6 +131,8 @@ const RECENT_TOUCHES: usize = 4096;
 #[derive(Default)]
 struct Recent {
     last: BTreeMap<WatchKey, u64>,
+    /// Variables that were touched, in the order of the entries: the prefixes of all their paths were too.
+    vars: VecDeque<(u64, Arc<str>, Arc<str>)>,
     /// Touches up to this index may have been forgotten.
     floor: u64,
     index: u64,
@@ -162,7 +170,7 @@ impl Parked {
                 };
                 let key = self.groups.insert(group);
                 self.by_query.entry(hash).or_insert(key);
-                self.by_watch.extend(keys.iter().map(|watch| (*watch, key)));
+                self.watch(key, keys);
                 key
             }
         };
@@ -205,23 +213,72 @@ impl Parked {
         self.groups.get(group).map(|group| &group.query)
     }
 
-    /// These keys were touched by the entry at `index`. Gives the groups to be run now.
-    pub fn touch(&mut self, keys: &[WatchKey], index: u64) -> Vec<Key> {
-        self.recent.note(keys, index);
+    /// This was touched by the entry at `index`. Gives the groups to be run now.
+    pub fn touch(&mut self, touched: &Touched, index: u64) -> Vec<Key> {
+        self.recent.note(touched, index);
+        if self.groups.is_empty() {
+            return Vec::new();
+        }
         let mut to_run = BTreeSet::new();
-        for key in keys {
-            for (_, group_key) in self.by_watch.range((*key, 0)..=(*key, u64::MAX)) {
-                if let Some(group) = self.groups.get_mut(*group_key) {
-                    if group.running {
-                        group.touched = true;
-                    } else if !group.woken {
-                        group.woken = true;
-                        to_run.insert(*group_key);
-                    }
-                }
+        if touched.everything {
+            for key in self.groups.keys() {
+                self.wake(key, &mut to_run);
+            }
+            return to_run.into_iter().collect();
+        }
+        for key in &touched.keys {
+            self.wake_watchers(*key, &mut to_run);
+        }
+        for (namespace, path) in &touched.vars {
+            self.wake_watchers(WatchKey::var(namespace, path), &mut to_run);
+            let lengths: Vec<usize> = self.lengths.range(..=path.len()).map(|(length, _)| *length).collect();
+            for prefix in lengths.into_iter().filter_map(|length| path.get(..length)) {
+                self.wake_watchers(WatchKey::vars_under(namespace, prefix), &mut to_run);
+                self.wake_watchers(WatchKey::vars_under(EVERY_NAMESPACE, prefix), &mut to_run);
             }
         }
         to_run.into_iter().collect()
+    }
+
+    fn wake_watchers(&mut self, key: WatchKey, to_run: &mut BTreeSet<Key>) {
+        let groups: Vec<Key> = self.by_watch.range((key, 0)..=(key, u64::MAX)).map(|(_, group)| *group).collect();
+        for group in groups {
+            self.wake(group, to_run);
+        }
+    }
+
+    fn wake(&mut self, key: Key, to_run: &mut BTreeSet<Key>) {
+        let Some(group) = self.groups.get_mut(key) else { return };
+        if group.running {
+            group.touched = true;
+        } else if !group.woken {
+            group.woken = true;
+            to_run.insert(key);
+        }
+    }
+
+    fn watch(&mut self, group: Key, keys: &[WatchKey]) {
+        for key in keys {
+            if self.by_watch.insert((*key, group))
+                && let Some(length) = key.prefix_bytes()
+            {
+                *self.lengths.entry(length).or_insert(0) += 1;
+            }
+        }
+    }
+
+    fn unwatch(&mut self, group: Key, keys: &[WatchKey]) {
+        for key in keys {
+            if self.by_watch.remove(&(*key, group))
+                && let Some(length) = key.prefix_bytes()
+                && let Some(count) = self.lengths.get_mut(&length)
+            {
+                *count -= 1;
+                if *count == 0 {
+                    self.lengths.remove(&length);
+                }
+            }
+        }
     }
 
     /// All groups, to be run for the last time or on a new store.
@@ -257,10 +314,8 @@ impl Parked {
         }
         if group.keys.as_slice() != keys {
             let old = std::mem::replace(&mut group.keys, Few::of(keys));
-            for key in old.as_slice() {
-                self.by_watch.remove(&(*key, group_key));
-            }
-            self.by_watch.extend(keys.iter().map(|key| (*key, group_key)));
+            self.unwatch(group_key, old.as_slice());
+            self.watch(group_key, keys);
         }
         again
     }
@@ -272,9 +327,7 @@ impl Parked {
 
     fn remove(&mut self, key: Key) -> Vec<CallId> {
         let Some(group) = self.groups.remove(key) else { return Vec::new() };
-        for watch in group.keys.as_slice() {
-            self.by_watch.remove(&(*watch, key));
-        }
+        self.unwatch(key, group.keys.as_slice());
         if self.by_query.get(&group.hash) == Some(&key) {
             self.by_query.remove(&group.hash);
         }
@@ -294,19 +347,40 @@ impl Parked {
 }
 
 impl Recent {
-    fn note(&mut self, keys: &[WatchKey], index: u64) {
+    fn note(&mut self, touched: &Touched, index: u64) {
         self.index = self.index.max(index);
-        for key in keys {
+        for key in &touched.keys {
             self.last.insert(*key, index);
         }
-        if self.last.len() > RECENT_TOUCHES {
+        for (namespace, path) in &touched.vars {
+            self.last.insert(WatchKey::var(namespace, path), index);
+            self.vars.push_back((index, Arc::clone(namespace), Arc::clone(path)));
+        }
+        if touched.everything || self.last.len() > RECENT_TOUCHES {
             self.last.clear();
+            self.vars.clear();
             self.floor = self.index;
+        }
+        while self.vars.len() > RECENT_TOUCHES
+            && let Some((forgotten, ..)) = self.vars.pop_front()
+        {
+            self.floor = self.floor.max(forgotten);
         }
     }
 
     fn touched_after(&self, keys: &[WatchKey], since: u64) -> bool {
-        since < self.floor || keys.iter().any(|key| self.last.get(key).is_some_and(|index| *index > since))
+        since < self.floor
+            || keys.iter().any(|key| match key.prefix_bytes() {
+                None => self.last.get(key).is_some_and(|index| *index > since),
+                Some(length) => self.prefix_touched_after(*key, length, since),
+            })
+    }
+
+    fn prefix_touched_after(&self, key: WatchKey, length: usize, since: u64) -> bool {
+        let newer = self.vars.iter().rev().take_while(|(index, ..)| *index > since);
+        newer.filter_map(|(_, namespace, path)| Some((namespace, path.get(..length)?))).any(|(namespace, prefix)| {
+            key == WatchKey::vars_under(namespace, prefix) || key == WatchKey::vars_under(EVERY_NAMESPACE, prefix)
+        })
     }
 }
 
@@ -339,8 +413,8 @@ mod tests {
         assert_eq!((a.group, parked.groups(), parked.waiters()), (b.group, 2, 3));
         assert_ne!(a.group, c.group);
         // R1.87: another key wakes nobody.
-        assert!(parked.touch(&[WatchKey::node("c")], 5).is_empty());
-        assert_eq!(parked.touch(&[key], 6), [a.group]);
+        assert!(parked.touch(&vec![WatchKey::node("c")].into(), 5).is_empty());
+        assert_eq!(parked.touch(&vec![key].into(), 6), [a.group]);
         assert!(parked.start(a.group));
         assert_eq!(parked.resolve(a.group), [CallId(1), CallId(2)]);
         assert_eq!((parked.groups(), parked.waiters()), (1, 1));
@@ -353,7 +427,7 @@ mod tests {
         let key = WatchKey::nodes();
         let place = parked.park(CallId(1), query(b"x"), &[key], 0).expect("parks");
         assert!(parked.start(place.group));
-        assert!(parked.touch(&[key], 7).is_empty());
+        assert!(parked.touch(&vec![key].into(), 7).is_empty());
         assert!(parked.wait_on(place.group, &[key], 0), "touched while it ran: again");
         assert!(parked.start(place.group));
         assert!(!parked.wait_on(place.group, &[key], 7));
@@ -373,5 +447,104 @@ mod tests {
         assert_eq!(parked.leave(Place { group: places[0].group, at: 1 }), None);
         assert_eq!(parked.leave(Place { group: places[0].group, at: 0 }), None);
         assert_eq!((parked.groups(), parked.waiters(), parked.by_watch.len(), parked.by_query.len()), (0, 0, 0, 0));
+    }
+
+    fn var(namespace: &str, path: &str) -> Touched {
+        Touched { vars: vec![(namespace.into(), path.into())], ..Touched::default() }
+    }
+
+    // R1.87: per path and per prefix.
+    #[test]
+    fn a_variable_wakes_its_own_readers_and_those_of_its_prefixes() {
+        let mut parked = Parked::default();
+        let keys = [
+            WatchKey::var("default", "app/db"),
+            WatchKey::vars_under("default", "app/"),
+            WatchKey::vars_under("default", ""),
+            WatchKey::vars_under("*", "app"),
+            WatchKey::vars_under("other", "app/"),
+            WatchKey::vars_under("default", "app/db/one"),
+            WatchKey::var("default", "app/dc"),
+        ];
+        let groups: Vec<Key> = (0..)
+            .zip(&keys)
+            .map(|(n, key)| parked.park(CallId(n), query(&[n as u8]), &[*key], 0).expect("parks").group)
+            .collect();
+        assert_eq!(parked.touch(&var("default", "app/db"), 1), groups[..4]);
+        assert!(parked.touch(&var("other", "app"), 2).is_empty(), "too short for one, woken already the other");
+        assert_eq!(parked.touch(&var("other", "app/x"), 3), [groups[4]]);
+        for group in &groups {
+            parked.resolve(*group);
+        }
+        assert!(parked.lengths.is_empty() && parked.by_watch.is_empty(), "nothing is left of those who went");
+    }
+
+    // R1.94: a list that ran on another thread while a variable under its prefix was written.
+    #[test]
+    fn a_prefix_touched_before_it_is_parked_is_not_lost() {
+        let mut parked = Parked::default();
+        parked.touch(&var("default", "app/db"), 7);
+        for key in
+            [WatchKey::vars_under("default", "app/"), WatchKey::vars_under("*", ""), WatchKey::var("default", "app/db")]
+        {
+            assert_eq!(parked.park(CallId(1), query(b"x"), &[key], 6), None);
+        }
+        assert!(parked.park(CallId(1), query(b"y"), &[WatchKey::vars_under("default", "web/")], 6).is_some());
+        let place = parked.park(CallId(2), query(b"x"), &[WatchKey::vars_under("default", "app/")], 7).expect("parks");
+        // What was forgotten counts as touched.
+        for index in 8..8 + 2 * RECENT_TOUCHES as u64 {
+            parked.touch(&var("default", &format!("web/{index}")), index);
+        }
+        assert_eq!(parked.park(CallId(3), query(b"z"), &[WatchKey::vars_under("default", "app/")], 8), None);
+        assert!(parked.recent.vars.len() <= RECENT_TOUCHES && parked.recent.last.len() <= RECENT_TOUCHES);
+        assert!(parked.start(place.group), "nobody woke it for other prefixes");
+    }
+
+    // R1.95
+    #[test]
+    fn a_restored_state_wakes_everybody() {
+        let mut parked = Parked::default();
+        let keys = [WatchKey::node("a"), WatchKey::vars_under("*", "x"), WatchKey::namespaces()];
+        let groups: Vec<Key> = (0..)
+            .zip(&keys)
+            .map(|(n, key)| parked.park(CallId(n), query(&[n as u8]), &[*key], 0).expect("parks").group)
+            .collect();
+        assert!(parked.start(groups[0]));
+        let everything = Touched { everything: true, ..Touched::default() };
+        assert_eq!(parked.touch(&everything, 9), groups[1..]);
+        assert!(parked.wait_on(groups[0], &keys[..1], 5), "touched while it ran");
+        assert_eq!(parked.park(CallId(9), query(b"new"), &[WatchKey::node("b")], 8), None);
+    }
+
+    // Against asking every waiting key about every touch.
+    #[test]
+    fn no_touch_is_lost_whatever_waits() {
+        let mut rng = crate::base::rng::Rng::from_seed(4);
+        let path = |rng: &mut crate::base::rng::Rng| -> String {
+            let length = rng.below(6);
+            (0..length).map(|_| ['a', '/'][rng.below(2) as usize]).collect()
+        };
+        for _ in 0..200 {
+            let mut parked = Parked::default();
+            let mut waiting = Vec::new();
+            for n in 0..rng.below(8) {
+                let (exact, prefix) = (rng.chance(1, 3), path(&mut rng));
+                let namespace = ["d", "e", "*"][rng.below(3) as usize];
+                let key =
+                    if exact { WatchKey::var(namespace, &prefix) } else { WatchKey::vars_under(namespace, &prefix) };
+                let place = parked.park(CallId(n), query(&[n as u8]), &[key], 0).expect("parks");
+                waiting.push((place.group, exact, namespace, prefix));
+            }
+            let (namespace, touched) = (["d", "e"][rng.below(2) as usize], path(&mut rng));
+            let expected: Vec<Key> = waiting
+                .iter()
+                .filter(|(_, exact, of, prefix)| match exact {
+                    true => *of == namespace && *prefix == touched,
+                    false => (*of == "*" || *of == namespace) && touched.starts_with(prefix.as_str()),
+                })
+                .map(|(group, ..)| *group)
+                .collect();
+            assert_eq!(parked.touch(&var(namespace, &touched), 1), expected);
+        }
     }
 }

@@ -5,11 +5,12 @@ use crate::base::id::{CallId, Index};
 use crate::base::metric::Id;
 use crate::base::slab::Key;
 use crate::base::time::Instant;
-use crate::state::watch::WatchKey;
+use crate::state::watch::{Touched, WatchKey};
 use crate::wire::body::query::RouteFields;
 
 use super::Server;
 use super::calls::{Active, Call, JITTER_FRACTION, Origin, Phase, Step};
+use super::park::Query;
 use super::route::after_hold;
 
 /// Answers given out in one step of a wake-up, so that other connections are served in between.
@@ -20,7 +21,7 @@ const RUNS_A_STEP: usize = 64;
 
 /// An answer for many.
 pub(super) struct Fanout {
-    method: &'static str,
+    query: Query,
     result: ReplyResult,
     waiters: std::vec::IntoIter<CallId>,
 }
@@ -80,7 +81,7 @@ impl Server {
         if let Some(call) = self.calls.get_mut(id.0) {
             let fields = RouteFields::default();
             let step = Step::Running { seen: self.notified_index };
-            call.phase = Phase::Active(Box::new(Active { query, fields, since: now, last_run: true, step }));
+            call.phase = Phase::Active(Box::new(Active { last_run: true, step, ..Active::new(now, query, fields) }));
         }
         true
     }
@@ -128,10 +129,10 @@ impl Server {
     /// The answer of a group is known. Its waiters stay parked until it is their turn: to touch each of very many now
     /// would hold up whoever wrote.
     pub(super) fn resolve_group(&mut self, group: Key, result: ReplyResult) {
-        let Some(method) = self.parked.query(group).map(|query| query.method.name) else { return };
+        let Some(query) = self.parked.query(group).cloned() else { return };
         let waiters = self.parked.resolve(group);
         self.metrics.add(Id::RpcQueryShared, waiters.len().saturating_sub(1) as u64);
-        self.fanouts.push_back(Fanout { method, result, waiters: waiters.into_iter() });
+        self.fanouts.push_back(Fanout { query, result, waiters: waiters.into_iter() });
     }
 
     /// Gives out some of the answers that many wait for.
@@ -144,7 +145,7 @@ impl Server {
                 if let Some(Call { phase: Phase::Parked { deadline, .. }, .. }) = self.calls.get(id.0) {
                     let deadline = *deadline;
                     self.call_timers.cancel(deadline, id);
-                    self.send_answer(now, id, fanout.method, &fanout.result);
+                    self.send_answer(now, id, Some(&fanout.query), &fanout.result);
                 }
             }
             if fanout.waiters.len() > 0 {
@@ -161,16 +162,25 @@ impl Server {
                 self.run_call(now, id);
             }
         }
+        self.answer_all_lines(now);
         for id in std::mem::take(&mut self.held) {
             let leader = self.leader.view();
             self.answer_error(now, id, after_hold(leader));
         }
     }
 
-    /// The entry at this index changed these keys.
-    pub(super) fn on_touched(&mut self, index: Index, keys: &[WatchKey]) {
+    /// The entry at this index changed this.
+    pub(super) fn on_touched(&mut self, now: Instant, index: Index, touched: &Touched) {
         self.notified_index = self.notified_index.max(index.0);
-        let groups = self.parked.touch(keys, index.0);
+        let groups = self.parked.touch(touched, index.0);
         self.woken.extend(groups);
+        self.step_lines(now, &touched.vars, touched.everything);
+        if touched.everything {
+            self.events.begin_anew(index.0);
+            self.close_subscribers(now);
+            self.grace_again();
+        } else if touched.keys.contains(&WatchKey::acl()) {
+            self.recheck_subscribers(now);
+        }
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::api;
+use crate::api::event::still_allowed;
 use crate::api::outcome::{EventFilter, MonitorOptions, StreamOutcome, ToNode};
 use crate::api::{Caller, StreamingMethod};
 use crate::base::bounded::Queue;
@@ -30,6 +31,8 @@ const EVENT_HEARTBEAT: Duration = Duration::from_secs(30);
 const MONITOR_HEARTBEAT: Duration = Duration::from_secs(1);
 /// Log lines are gathered this long.
 const MONITOR_BATCH: Duration = Duration::from_millis(200);
+/// Why a subscription ends that its reader may begin again.
+const SUBSCRIPTION_CLOSED: &str = "subscription closed by server, client should resubscribe";
 /// Log lines that wait for a slow reader; what is over is counted and told.
 const MONITOR_LINES: usize = 512;
 
@@ -61,8 +64,9 @@ impl Source {
 enum Kind {
     /// The header was acknowledged.
     AwaitsArgument,
-    /// The handler runs. What comes meanwhile is kept; without credit it is no more than a window.
+    /// The handler runs on this argument. What comes meanwhile is kept; without credit it is no more than a window.
     Starting {
+        body: Arc<[u8]>,
         early: Vec<u8>,
         finished: bool,
     },
@@ -115,8 +119,9 @@ impl Server {
         let Some(source) = self.sources.get_mut(key) else { return };
         let Kind::AwaitsArgument = source.kind else { return };
         let method = source.method;
-        source.kind = Kind::Starting { early: Vec::new(), finished: false };
-        self.run_streaming(key, method, body.into(), base, caller);
+        let body: Arc<[u8]> = body.into();
+        source.kind = Kind::Starting { body: Arc::clone(&body), early: Vec::new(), finished: false };
+        self.run_streaming(key, method, body, base, caller);
     }
 
     /// Has the handler of a streaming call run.
@@ -140,10 +145,13 @@ impl Server {
     pub(super) fn on_stream_outcome(&mut self, now: Instant, job: CallId, outcome: StreamOutcome) {
         let Some(key) = self.stream_jobs.remove(&job) else { return };
         let end = self.events.end();
+        if let StreamOutcome::Refuse(message) = &outcome {
+            self.audit_refused_stream(key, message);
+        }
         let Some(source) = self.sources.get_mut(key) else { return };
         let (conn, stream) = (source.conn, source.stream);
         let (early, finished) = match &mut source.kind {
-            Kind::Starting { early, finished } => (std::mem::take(early), *finished),
+            Kind::Starting { early, finished, .. } => (std::mem::take(early), *finished),
             _ => (Vec::new(), false),
         };
         if !matches!(outcome, StreamOutcome::Restore | StreamOutcome::ToNode(_)) && !early.is_empty() {
@@ -406,6 +414,38 @@ impl Server {
         }
     }
 
+    /// The state was replaced: whoever follows it begins again.
+    pub(super) fn close_subscribers(&mut self, now: Instant) {
+        for key in self.sources.keys() {
+            if matches!(self.sources.get(key), Some(Source { kind: Kind::Events { .. }, .. })) {
+                self.close_subscription(now, key, SUBSCRIPTION_CLOSED);
+            }
+        }
+    }
+
+    /// Tokens or policies changed: who lost the right to its events is told so (endpoint notes, section 6).
+    pub(super) fn recheck_subscribers(&mut self, now: Instant) {
+        self.fresh_ctx(false);
+        let state = self.root.load_full();
+        let lost: Vec<(Key, String)> = (self.sources.iter())
+            .filter_map(|(key, source)| match &source.kind {
+                Kind::Events { filter, .. } => still_allowed(filter, &state, &self.ctx).err().map(|why| (key, why)),
+                _ => None,
+            })
+            .collect();
+        for (key, why) in lost {
+            self.close_subscription(now, key, &why);
+        }
+    }
+
+    fn close_subscription(&mut self, now: Instant, key: Key, why: &str) {
+        if let Some(source) = self.sources.get_mut(key) {
+            // A reader that is behind gets what is on its way, and then the end of it.
+            source.unsent.push_back((events::error_message(why, 500), 0));
+        }
+        self.end_after_sending(now, key);
+    }
+
     pub(super) fn on_stream_writable(&mut self, now: Instant, conn: ConnId, stream: StreamId) {
         let Some(Busy::Source(key)) = self.busy(conn, stream) else { return };
         let Some(source) = self.sources.get(key) else { return };
@@ -629,6 +669,15 @@ impl Server {
         };
         self.set_source_timer(key, next);
         self.pump(now, key);
+    }
+
+    /// Whose stream it is, and what it asked for, while its handler runs.
+    pub(super) fn starting_stream(&self, key: Key) -> Option<(ConnId, &'static str, Arc<[u8]>)> {
+        let source = self.sources.get(key)?;
+        match &source.kind {
+            Kind::Starting { body, .. } => Some((source.conn, source.method.name, Arc::clone(body))),
+            _ => None,
+        }
     }
 
     /// Streams that subscribe to events.

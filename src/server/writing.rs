@@ -8,8 +8,10 @@ use crate::base::id::CallId;
 use crate::base::time::Instant;
 use crate::consensus::{Proposal, Resolution};
 use crate::wire::entry::Command;
+use crate::wire::entry::var::LockName;
 
 use super::Server;
+use super::audit::{UNKNOWN_OUTCOME, Written};
 use super::calls::Step;
 
 /// Proposals of the server itself.
@@ -17,6 +19,12 @@ use super::calls::Step;
 pub(super) enum Internal {
     /// A node was not heard in time.
     NodeDown(Arc<str>),
+    /// All locks get their grace.
+    Grace,
+    /// The time of these locks is over.
+    LocksExpired(Vec<LockName>),
+    /// The time of some tokens is over.
+    TokensExpired,
     /// A fresh key is made known.
     NewKey,
     /// Variables are put under the newest key.
@@ -48,6 +56,8 @@ impl Server {
         match resolution {
             Resolution::Applied { index, result } => {
                 let heartbeat = active.query.method.heartbeat;
+                active.written = Some(Written::of(index, &result));
+                active.decided_at = index.0;
                 let resolved = Resolved { index, result };
                 self.fresh_ctx(heartbeat);
                 let outcome = api::finish(&finish, &resolved, &self.root.load(), &self.ctx);
@@ -56,7 +66,7 @@ impl Server {
             // Surely not applied: held until there is a leader, then run again from the start.
             Resolution::NotLeader => self.hold(now, id),
             Resolution::Rejected(text) => self.answer_error(now, id, &text),
-            Resolution::Unknown => self.answer_error(now, id, "leadership lost while committing log"),
+            Resolution::Unknown => self.answer_error(now, id, UNKNOWN_OUTCOME),
         }
     }
 

@@ -13,6 +13,7 @@
 //!                                            transport, requests     what they say and hear
 //! disk       the log and the snapshots       workload                what they do
 //! history    what was asked and answered     truth                   what the log should hold
+//! variables  what is done to variables       harm                    and what may go wrong with them
 //! check      is all of that right?           fault                   mistakes, to see that it can be wrong
 //! ```
 
@@ -21,6 +22,7 @@ pub mod client;
 pub mod disk;
 pub mod fault;
 pub mod ground;
+mod harm;
 pub mod history;
 pub mod jobs;
 pub mod network;
@@ -32,6 +34,7 @@ mod subscriber;
 pub mod trace;
 pub mod transport;
 pub mod truth;
+pub mod variables;
 pub mod workload;
 pub mod world;
 pub mod writer;

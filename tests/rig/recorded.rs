@@ -117,12 +117,27 @@ pub struct Replay<'a> {
     pub more: bool,
     /// Events are overheard, their stream's heartbeats are not.
     pub deaf_to_events: bool,
+    /// What the client says instead, knowing what it heard so far: as many bytes as were recorded.
+    pub rewrite: &'a dyn Fn(&Heard, &[u8]) -> Vec<u8>,
 }
+
+/// Keys that holdfast adds to answers, where it has something to say with them (R8.1).
+const EXTENSIONS: &[&str] = &["Fence"];
 
 impl<'a> Replay<'a> {
     pub fn new(session: &'a Recorded, cut: Cut) -> Replay<'a> {
         let older = session.name.ends_with("__v112") || session.name.ends_with("_v112");
-        Replay { session, cut, meanwhile: &|_| {}, own: &[], texts: &[], older, more: false, deaf_to_events: false }
+        Replay {
+            session,
+            cut,
+            meanwhile: &|_| {},
+            own: &[],
+            texts: &[],
+            older,
+            more: false,
+            deaf_to_events: false,
+            rewrite: &|_, bytes| bytes.to_vec(),
+        }
     }
 
     /// Plays the session; panics at the first difference.
@@ -142,8 +157,8 @@ impl<'a> Replay<'a> {
                 Turn::Client(bytes) if heard.ended => {
                     panic!("{}: closed before turn {number}: {bytes:?}", self.place())
                 }
-                Turn::Client(bytes) if self.cut == Cut::Bytes => peer.drip(bytes),
-                Turn::Client(bytes) => drop(peer.try_write(bytes)),
+                Turn::Client(bytes) if self.cut == Cut::Bytes => peer.drip(&(self.rewrite)(&heard, bytes)),
+                Turn::Client(bytes) => drop(peer.try_write(&(self.rewrite)(&heard, bytes))),
                 Turn::Server(bytes) => {
                     wanted.feed(bytes);
                     self.hear(&mut peer, &mut heard, &wanted, &said, number);
@@ -223,7 +238,8 @@ impl<'a> Replay<'a> {
         match (wanted, heard) {
             (Value::Object(w), Value::Object(h)) if !w.contains_key("$raw_hex") => {
                 let missing: Vec<&String> = w.keys().filter(|key| !h.contains_key(*key)).collect();
-                let extra: Vec<&String> = h.keys().filter(|key| !w.contains_key(*key)).collect();
+                let added = |key: &&String| !w.contains_key(*key) && !EXTENSIONS.contains(&key.as_str());
+                let extra: Vec<&String> = h.keys().filter(added).collect();
                 // A field that a server of the older line had and the newer one has not is in its table.
                 if !missing.is_empty() || (!extra.is_empty() && !self.older) {
                     return wrong(&format!("missing {missing:?}, extra {extra:?}"));

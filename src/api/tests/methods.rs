@@ -102,8 +102,19 @@ fn any_value() -> impl Strategy<Value = Vec<u8>> {
         any::<u64>().prop_map(|n| n.to_bytes()),
         any::<i64>().prop_map(|n| n.to_bytes()),
         "\\PC{0,12}".prop_map(|s| s.to_bytes()),
-        prop::sample::select(vec![NODE, SECRET, "ready", "down", "*", "eligible", "a.b.c", "Status == ready"])
-            .prop_map(text),
+        prop::sample::select(vec![
+            NODE,
+            SECRET,
+            "ready",
+            "down",
+            "*",
+            "eligible",
+            "a.b.c",
+            "Status == ready",
+            "set",
+            "lock-acquire"
+        ])
+        .prop_map(text),
     ];
     leaf.prop_recursive(4, 24, 4, |inner| {
         prop_oneof![
@@ -154,6 +165,16 @@ fn any_key() -> impl Strategy<Value = String> {
         "Name",
         "Datacenter",
         "Meta",
+        "Op",
+        "Ops",
+        "Var",
+        "Path",
+        "Namespace",
+        "Items",
+        "Lock",
+        "LockID",
+        "TTL",
+        "WaitTime",
         NODE,
     ];
     prop_oneof![8 => prop::sample::select(known).prop_map(str::to_owned), 1 => "\\PC{0,8}"]

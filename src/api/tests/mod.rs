@@ -5,9 +5,15 @@
 mod agents;
 mod filters;
 mod identities;
+mod locks;
 mod methods;
 mod nodes;
 mod streams;
+mod variable_checks;
+mod variable_lists;
+mod variable_txn;
+mod variable_vectors;
+mod variables;
 mod vectors;
 
 use std::sync::Arc;

@@ -113,8 +113,7 @@ fn subscriptions_are_read() {
     let everything = EventFilter {
         topics: vec![("*".to_owned(), vec!["*".to_owned()])],
         namespace: "default".to_owned(),
-        index: 0,
-        auth_token: String::new(),
+        ..EventFilter::default()
     };
     assert_eq!(filter(&[]), everything);
     assert_eq!(filter(&[("Region", text("global")), ("Topics", topics(&[]))]), everything);
@@ -156,7 +155,7 @@ fn filters_choose_events() {
             .iter()
             .map(|(topic, keys)| ((*topic).to_owned(), keys.iter().map(|key| (*key).to_owned()).collect()))
             .collect();
-        let filter = EventFilter { topics, namespace: namespace.to_owned(), index: 0, auth_token: String::new() };
+        let filter = EventFilter { topics, namespace: namespace.to_owned(), ..EventFilter::default() };
         assert_eq!(filter.matches(&event), wanted, "{filter:?}");
     }
 }

@@ -29,10 +29,10 @@ const OWN: &[&str] = &[
 const MAPS: &[&str] = &["Tags", "Attributes", "Meta", "Drivers", "Links"];
 
 /// A recorded call and its answer, if there was one.
-struct Exchange {
-    method: String,
-    body: Vec<u8>,
-    answer: Option<(String, Vec<u8>)>,
+pub(super) struct Exchange {
+    pub(super) method: String,
+    pub(super) body: Vec<u8>,
+    pub(super) answer: Option<(String, Vec<u8>)>,
 }
 
 fn unhex(text: &str) -> Vec<u8> {
@@ -44,7 +44,7 @@ fn hex(message: &Value) -> Vec<u8> {
 }
 
 /// The calls of a client in the order of their numbers.
-fn exchanges(vector: &str) -> Vec<Exchange> {
+pub(super) fn exchanges(vector: &str) -> Vec<Exchange> {
     let vector: Value = serde_json::from_str(vector).unwrap();
     let mut found: Vec<(u64, Exchange)> = Vec::new();
     for stream in vector["streams"].as_array().unwrap() {

@@ -41,13 +41,13 @@ impl Server {
             return;
         }
         self.metrics.count(Id::StreamingRequest);
-        let (early, finished) = call.upload;
-        let kind = Kind::Starting { early, finished };
+        let (body, (early, finished)) = (Arc::<[u8]>::from(call.argument), call.upload);
+        let kind = Kind::Starting { body: Arc::clone(&body), early, finished };
         let key = self
             .sources
             .insert(Source { http: Some(Box::new(stream)), ..Source::new(conn, STREAM, call.method, kind) });
         self.set_busy(conn, STREAM, Some(Busy::Source(key)));
-        self.run_streaming(key, call.method, call.argument.into(), 0, caller);
+        self.run_streaming(key, call.method, body, 0, caller);
     }
 
     /// The client of a connection sends no more: whether it waits for a reply that has no end.

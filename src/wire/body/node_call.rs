@@ -153,11 +153,17 @@ wire_structs! {
     pub struct NodeTarget {
         /// Which node.
         node_id: String = "NodeID",
+        /// Who is asking.
+        auth_token: String = "AuthToken",
     }
     /// What is read of the arguments of a call about an allocation.
     pub struct AllocTarget {
         /// Which allocation.
         alloc_id: String = "AllocID",
+        /// Empty means `default`.
+        namespace: String = "Namespace",
+        /// Who is asking.
+        auth_token: String = "AuthToken",
     }
     /// A server, as an agent is told of it.
     pub struct NodeServerInfo {

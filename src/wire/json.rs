@@ -21,6 +21,7 @@ pub const TIME_FIELDS: &[&str] = &[
     "Date",
     "Established",
     "ExpirationTime",
+    "ExpiresAt",
     "FinishedAt",
     "ForceDeadline",
     "LastRestart",

@@ -182,6 +182,16 @@ fn what_owners_keep_in_a_variable_is_shown_as_it_is() {
 }
 
 #[test]
+fn numbers_are_exact() {
+    for (index, time) in [(0, 0), (9, -1), (10, i64::MAX), (u64::MAX, i64::MIN)] {
+        let var = Variable { create_index: index, modify_time: time, ..variable() };
+        let shown = answered("GET /v1/var/a/b", "", &VariablesReadResponse { data: Some(var), meta: meta() }).body;
+        let wanted = [format!("{{\"CreateIndex\":{index},"), format!(",\"ModifyTime\":{time},")];
+        assert!(wanted.iter().all(|text| shown.contains(text)), "{shown}");
+    }
+}
+
+#[test]
 fn lists_are_never_null_and_have_next_pages() {
     let metadata =
         VariableMetadata { namespace: "default".to_owned(), path: "a".to_owned(), ..VariableMetadata::default() };

@@ -1,14 +1,16 @@
 //! Streaming calls that are being served: event streams, log monitors, and bridges to a node.
 
+mod bridge;
+mod due;
 pub(super) mod http;
+mod subscribers;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::api;
-use crate::api::event::still_allowed;
-use crate::api::outcome::{EventFilter, MonitorOptions, StreamOutcome, ToNode};
+use crate::api::outcome::{EventFilter, MonitorOptions, StreamOutcome};
 use crate::api::{Caller, StreamingMethod};
 use crate::base::bounded::Queue;
 use crate::base::id::{CallId, ConnId, StreamId};
@@ -21,7 +23,6 @@ use super::Server;
 use super::events::{self, Next};
 use super::http_stream::HttpStream;
 use super::links::Busy;
-use super::monitor;
 use super::port::{Job, LogLine, Output, Work};
 use super::restore::{UPLOAD_IDLE, Upload};
 
@@ -213,25 +214,6 @@ impl Server {
         }
     }
 
-    // Bridges.
-
-    fn bridge(&mut self, now: Instant, key: Key, to_node: &ToNode, early: Vec<u8>) {
-        let conns: Vec<ConnId> = self.nodes.of(&to_node.node_id).map(|(conn, _)| conn).collect();
-        for conn in conns {
-            let Some(Ok(stream)) = self.with_conn(now, conn, |now, c| c.open_streaming(now, &to_node.method)) else {
-                continue;
-            };
-            self.set_busy(conn, stream, Some(Busy::Source(key)));
-            if let Some(source) = self.sources.get_mut(key) {
-                let argument = to_node.body.clone();
-                let to_node = if early.is_empty() { VecDeque::new() } else { [(early.into(), 0)].into() };
-                source.kind = Kind::Bridge { to: (conn, stream), acked: false, argument, to_node };
-            }
-            return;
-        }
-        self.refuse_stream(now, key, &to_node.no_path);
-    }
-
     // Uploads.
 
     /// Takes bytes of an upload; as many may come again.
@@ -274,19 +256,6 @@ impl Server {
         self.send_last(now, key, message.into());
     }
 
-    pub(super) fn on_stream_acked(&mut self, now: Instant, conn: ConnId, stream: StreamId, error: &str) {
-        let Some(Busy::Source(key)) = self.busy(conn, stream) else { return };
-        if !error.is_empty() {
-            self.set_busy(conn, stream, None);
-            return self.refuse_stream(now, key, error);
-        }
-        if let Some(Source { kind: Kind::Bridge { acked, argument, to_node, .. }, .. }) = self.sources.get_mut(key) {
-            *acked = true;
-            to_node.push_front((std::mem::take(argument), 0));
-        }
-        self.pump_to_node(now, key);
-    }
-
     pub(super) fn on_stream_bytes(&mut self, now: Instant, conn: ConnId, stream: StreamId, bytes: Vec<u8>) {
         let Some(Busy::Source(key)) = self.busy(conn, stream) else { return };
         let Some(source) = self.sources.get_mut(key) else { return };
@@ -310,22 +279,6 @@ impl Server {
                 to_node.push_back((bytes.into(), 0));
             }
             self.pump_to_node(now, key);
-        }
-    }
-
-    /// Passes on what the caller sent; it may send as much again.
-    fn pump_to_node(&mut self, now: Instant, key: Key) {
-        let Some(source) = self.sources.get_mut(key) else { return };
-        let (conn, stream) = (source.conn, source.stream);
-        let Kind::Bridge { to, acked: true, to_node, .. } = &mut source.kind else { return };
-        let to = *to;
-        let mut waiting = std::mem::take(to_node);
-        let sent = self.send_queue(now, to, &mut waiting);
-        if let Some(Source { kind: Kind::Bridge { to_node, .. }, .. }) = self.sources.get_mut(key) {
-            *to_node = waiting;
-        }
-        if sent > 0 {
-            self.with_conn(now, conn, |now, c| c.consumed(now, stream, sent));
         }
     }
 
@@ -403,47 +356,6 @@ impl Server {
                 _ => return,
             }
         }
-    }
-
-    /// New events are in the buffer: tells every subscriber.
-    pub(super) fn pump_subscribers(&mut self, now: Instant) {
-        for key in self.sources.keys() {
-            if matches!(self.sources.get(key), Some(Source { kind: Kind::Events { .. }, .. })) {
-                self.pump(now, key);
-            }
-        }
-    }
-
-    /// The state was replaced: whoever follows it begins again.
-    pub(super) fn close_subscribers(&mut self, now: Instant) {
-        for key in self.sources.keys() {
-            if matches!(self.sources.get(key), Some(Source { kind: Kind::Events { .. }, .. })) {
-                self.close_subscription(now, key, SUBSCRIPTION_CLOSED);
-            }
-        }
-    }
-
-    /// Tokens or policies changed: who lost the right to its events is told so (endpoint notes, section 6).
-    pub(super) fn recheck_subscribers(&mut self, now: Instant) {
-        self.fresh_ctx(false);
-        let state = self.root.load_full();
-        let lost: Vec<(Key, String)> = (self.sources.iter())
-            .filter_map(|(key, source)| match &source.kind {
-                Kind::Events { filter, .. } => still_allowed(filter, &state, &self.ctx).err().map(|why| (key, why)),
-                _ => None,
-            })
-            .collect();
-        for (key, why) in lost {
-            self.close_subscription(now, key, &why);
-        }
-    }
-
-    fn close_subscription(&mut self, now: Instant, key: Key, why: &str) {
-        if let Some(source) = self.sources.get_mut(key) {
-            // A reader that is behind gets what is on its way, and then the end of it.
-            source.unsent.push_back((events::error_message(why, 500), 0));
-        }
-        self.end_after_sending(now, key);
     }
 
     pub(super) fn on_stream_writable(&mut self, now: Instant, conn: ConnId, stream: StreamId) {
@@ -561,116 +473,6 @@ impl Server {
         }
     }
 
-    // Monitors and time.
-
-    fn set_source_timer(&mut self, key: Key, at: Option<Instant>) {
-        if let Some(source) = self.sources.get_mut(key) {
-            source.due = at;
-            self.set_timer(key);
-        }
-    }
-
-    /// A source is looked at when something is due, and when its reader has taken nothing for too long.
-    fn set_timer(&mut self, key: Key) {
-        let Some(source) = self.sources.get_mut(key) else { return };
-        let blocked_until = source.http.as_ref().and_then(|http| http.blocked_until);
-        let at = source.due.into_iter().chain(blocked_until).min();
-        if at == source.timer {
-            return;
-        }
-        if let Some(old) = std::mem::replace(&mut source.timer, at) {
-            self.source_timers.cancel(old, key);
-        }
-        if let Some(at) = at {
-            self.source_timers.set(at, key);
-        }
-    }
-
-    /// Asks the log for the most that any monitor wants.
-    fn update_monitor_level(&mut self) {
-        let wanted = self
-            .sources
-            .iter()
-            .filter_map(|(_, source)| match &source.kind {
-                Kind::Monitor { options, .. } => Some(options.level),
-                _ => None,
-            })
-            .max();
-        if wanted != self.monitor_level {
-            self.monitor_level = wanted;
-            self.output(Output::Monitor(wanted));
-        }
-    }
-
-    pub(super) fn on_log_line(&mut self, now: Instant, line: &Arc<LogLine>) {
-        for key in self.sources.keys() {
-            let Some(source) = self.sources.get_mut(key) else { continue };
-            let Kind::Monitor { options, lines, dropped, send_at, heartbeat_at } = &mut source.kind else { continue };
-            if line.level > options.level {
-                continue;
-            }
-            if lines.push(line.clone()).is_err() {
-                *dropped += 1;
-            }
-            if send_at.is_none() {
-                let at = now + MONITOR_BATCH;
-                *send_at = Some(at);
-                let next = at.min(*heartbeat_at);
-                self.set_source_timer(key, Some(next));
-            }
-        }
-    }
-
-    pub(super) fn on_source_due(&mut self, now: Instant, key: Key) {
-        let Some(source) = self.sources.get_mut(key) else { return };
-        source.timer = None;
-        let is_due = source.due.is_some_and(|due| due <= now);
-        if self.gave_up_reading(now, key) {
-            return self.remove_source(now, key, None);
-        }
-        if !is_due {
-            return self.set_timer(key);
-        }
-        let Some(source) = self.sources.get_mut(key) else { return };
-        let is_behind = !source.unsent.is_empty() || source.http.as_ref().is_some_and(|http| !http.out.is_empty());
-        let next = match &mut source.kind {
-            Kind::Events { heartbeat_at, .. } => {
-                if *heartbeat_at <= now {
-                    *heartbeat_at = now + EVENT_HEARTBEAT;
-                    // A reader that is behind needs no sign of life.
-                    if !is_behind {
-                        source.unsent.push_back((events::heartbeat_message(), 0));
-                    }
-                }
-                Some(*heartbeat_at)
-            }
-            Kind::Monitor { options, lines, dropped, send_at, heartbeat_at } => {
-                if !is_behind {
-                    let due = send_at.is_some_and(|at| at <= now);
-                    if due {
-                        *send_at = None;
-                        *heartbeat_at = now + MONITOR_HEARTBEAT;
-                        let messages = monitor::messages(options, lines, std::mem::take(dropped));
-                        source.unsent.extend(messages.into_iter().map(|message| (message, 0)));
-                    } else if *heartbeat_at <= now {
-                        *heartbeat_at = now + MONITOR_HEARTBEAT;
-                        if !options.plain {
-                            source.unsent.push_back((monitor::heartbeat(), 0));
-                        }
-                    }
-                } else {
-                    *heartbeat_at = now + MONITOR_HEARTBEAT;
-                    *send_at = send_at.map(|_| now + MONITOR_BATCH);
-                }
-                Some(send_at.map_or(*heartbeat_at, |at| at.min(*heartbeat_at)))
-            }
-            Kind::Restore(_) => return self.with_upload(key, |server, upload| server.on_upload_due(now, key, upload)),
-            _ => None,
-        };
-        self.set_source_timer(key, next);
-        self.pump(now, key);
-    }
-
     /// Whose stream it is, how it came, and what it asked for, while its handler runs.
     pub(super) fn starting_stream(&self, key: Key) -> Option<(ConnId, &'static str, &'static str, Arc<[u8]>)> {
         let source = self.sources.get(key)?;
@@ -679,11 +481,6 @@ impl Server {
             Kind::Starting { body, .. } => Some((source.conn, via, source.method.name, Arc::clone(body))),
             _ => None,
         }
-    }
-
-    /// Streams that subscribe to events.
-    pub(super) fn subscribers(&self) -> usize {
-        self.sources.iter().filter(|(_, source)| matches!(source.kind, Kind::Events { .. })).count()
     }
 }
 

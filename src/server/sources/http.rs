@@ -22,17 +22,17 @@ const STREAM: StreamId = StreamId(0);
 const STOPPING: &str = "server is shutting down";
 
 /// A request that is a streaming call.
-pub(in super::super) struct HttpCall {
-    pub(in super::super) method: &'static StreamingMethod,
-    pub(in super::super) argument: Vec<u8>,
-    pub(in super::super) form: Form,
+pub(in crate::server) struct HttpCall {
+    pub(in crate::server) method: &'static StreamingMethod,
+    pub(in crate::server) argument: Vec<u8>,
+    pub(in crate::server) form: Form,
     /// What is there of an upload, and whether that is all.
-    pub(in super::super) upload: (Vec<u8>, bool),
+    pub(in crate::server) upload: (Vec<u8>, bool),
 }
 
 impl Server {
     /// Begins a streaming call whose messages are the reply to a request.
-    pub(in super::super) fn begin_http_stream(&mut self, now: Instant, conn: ConnId, call: HttpCall) {
+    pub(in crate::server) fn begin_http_stream(&mut self, now: Instant, conn: ConnId, call: HttpCall) {
         let Some(caller) = self.caller_of(conn) else { return };
         let stream = HttpStream::new(call.form, self.settings.conn.max_message_bytes);
         // Whoever closed has gone, as far as can be told (R1.97).
@@ -41,8 +41,7 @@ impl Server {
             return;
         }
         self.metrics.count(Id::StreamingRequest);
-        let (early, finished) = call.upload;
-        let body: Arc<[u8]> = call.argument.into();
+        let (body, (early, finished)) = (Arc::<[u8]>::from(call.argument), call.upload);
         let kind = Kind::Starting { body: Arc::clone(&body), early, finished };
         let key = self
             .sources
@@ -52,7 +51,7 @@ impl Server {
     }
 
     /// The client of a connection sends no more: whether it waits for a reply that has no end.
-    pub(in super::super) fn is_endless_reply(&self, key: Key) -> bool {
+    pub(in crate::server) fn is_endless_reply(&self, key: Key) -> bool {
         self.sources.get(key).and_then(|source| source.http.as_ref()).is_some_and(|http| http.is_endless())
     }
 

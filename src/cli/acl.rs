@@ -51,6 +51,10 @@ fn token(context: &Context, out: &mut dyn Write, command: &TokenCommand) -> Resu
             let identity = reply.identity.unwrap_or_default();
             match identity.acl_token {
                 Some(token) => show_tokens(context, out, &[token]),
+                None if context.json => {
+                    output::json(out, &json!({"node": identity.client_id}))?;
+                    Ok(Exit::Done)
+                }
                 None => {
                     output::pairs(out, &[("Node", output::or_dash(&identity.client_id))])?;
                     Ok(Exit::Done)
@@ -102,9 +106,11 @@ fn role_links(roles: &[String]) -> Option<Vec<AclRoleLink>> {
 }
 
 fn fetch_token(context: &Context, accessor: &str) -> Result<AclToken, Failure> {
-    let request = AclTokenSpecificRequest { accessor_id: accessor.to_owned(), query: context.query() };
+    let request = AclTokenSpecificRequest { accessor_id: accessor.to_owned(), query: context.fresh_query() };
     let reply: SingleAclTokenResponse = context.client().call("ACL.GetToken", &request)?;
-    reply.token.ok_or_else(|| Failure::Other(format!("there is no token {accessor:?}")))
+    reply
+        .token
+        .ok_or_else(|| Failure::Other(format!("there is no token {accessor:?}; see \"holdfast acl token list\"")))
 }
 
 fn upsert_token(context: &Context, out: &mut dyn Write, token: AclToken) -> Result<Exit, Failure> {
@@ -200,15 +206,17 @@ fn policy(context: &Context, out: &mut dyn Write, command: &PolicyCommand) -> Re
             Ok(Exit::Done)
         }
         PolicyCommand::Info { name } => {
-            let request = AclPolicySpecificRequest { name: name.clone(), query: context.query() };
-            let reply: SingleAclPolicyResponse = context.client().call("ACL.GetPolicy", &request)?;
-            let policy = reply.policy.ok_or_else(|| Failure::Other(format!("there is no policy {name:?}")))?;
-            show_policy(context, out, &policy)
+            let policy = fetch_policy(context, name)?;
+            let missing = || Failure::Other(format!("there is no policy {name:?}; see \"holdfast acl policy list\""));
+            show_policy(context, out, &policy.ok_or_else(missing)?)
         }
         PolicyCommand::Apply { description, name, file } => {
             let rules = read_input(file)?;
-            let policy =
-                AclPolicy { name: name.clone(), description: description.clone(), rules, ..AclPolicy::default() };
+            let description = match description {
+                Some(description) => description.clone(),
+                None => fetch_policy(context, name)?.map(|policy| policy.description).unwrap_or_default(),
+            };
+            let policy = AclPolicy { name: name.clone(), description, rules, ..AclPolicy::default() };
             let request = AclPolicyUpsertRequest { policies: vec![policy], write: context.write() };
             let reply: GenericResponse = context.client().call("ACL.UpsertPolicies", &request)?;
             context.done(out, "Applied", name, reply.meta.index)
@@ -219,6 +227,12 @@ fn policy(context: &Context, out: &mut dyn Write, command: &PolicyCommand) -> Re
             context.done(out, "Removed", name, reply.meta.index)
         }
     }
+}
+
+fn fetch_policy(context: &Context, name: &str) -> Result<Option<AclPolicy>, Failure> {
+    let request = AclPolicySpecificRequest { name: name.to_owned(), query: context.fresh_query() };
+    let reply: SingleAclPolicyResponse = context.client().call("ACL.GetPolicy", &request)?;
+    Ok(reply.policy)
 }
 
 fn show_policy(context: &Context, out: &mut dyn Write, policy: &AclPolicy) -> Result<Exit, Failure> {
@@ -308,11 +322,12 @@ fn policy_names(links: Option<&Vec<AclPolicyLink>>) -> Vec<&str> {
 fn fetch_role(context: &Context, role: &str) -> Result<AclRole, Failure> {
     let mut client = context.client();
     let reply: SingleAclRoleResponse = if role.len() == UUID_LEN {
-        client.call("ACL.GetRoleByID", &AclRoleByIdRequest { id: role.to_owned(), query: context.query() })?
+        client.call("ACL.GetRoleByID", &AclRoleByIdRequest { id: role.to_owned(), query: context.fresh_query() })?
     } else {
-        client.call("ACL.GetRoleByName", &AclRoleByNameRequest { name: role.to_owned(), query: context.query() })?
+        client
+            .call("ACL.GetRoleByName", &AclRoleByNameRequest { name: role.to_owned(), query: context.fresh_query() })?
     };
-    reply.role.ok_or_else(|| Failure::Other(format!("there is no role {role:?}")))
+    reply.role.ok_or_else(|| Failure::Other(format!("there is no role {role:?}; see \"holdfast acl role list\"")))
 }
 
 fn upsert_role(context: &Context, out: &mut dyn Write, role: AclRole) -> Result<Exit, Failure> {

@@ -43,7 +43,7 @@ pub(crate) fn events(context: &Context, out: &mut dyn Write, args: &EventsArgs) 
             out.flush()?;
         }
     }
-    Ok(Exit::Done)
+    Err(ended())
 }
 
 /// Prints lines of a log.
@@ -67,7 +67,12 @@ pub(crate) fn monitor(context: &Context, out: &mut dyn Write, args: &MonitorArgs
         out.write_all(&message.payload.map(|payload| payload.0).unwrap_or_default())?;
         out.flush()?;
     }
-    Ok(Exit::Done)
+    Err(ended())
+}
+
+/// Nobody asked for the end: a script must be able to tell it from an interrupt.
+fn ended() -> Failure {
+    Failure::Lost("the server ended the stream: it stops, or restarts".to_owned())
 }
 
 fn read<T: Msg>(message: &[u8]) -> Result<T, Failure> {

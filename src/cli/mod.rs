@@ -1,18 +1,21 @@
 //! What people type: `holdfast` and its commands, their output and their exit statuses.
 //!
-//! Answers go to standard output, everything else to standard error. Nothing here is coloured and nothing shows
-//! progress, on a terminal or off it.
+//! Answers go to standard output, everything else to standard error. Nothing here is coloured, and only long transfers
+//! show progress, to a terminal.
 
 mod acl;
 pub mod args;
 mod bench;
+mod claim;
 mod follow;
+mod hold;
 mod keyring;
 mod lock;
 mod namespace;
 mod node;
 mod operator;
 mod output;
+mod private_file;
 mod snapshot;
 mod status;
 mod under_lock;
@@ -24,6 +27,7 @@ use std::fs;
 use std::io;
 use std::io::{IsTerminal, Read, Write};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Parser;
 
@@ -92,10 +96,43 @@ impl Failure {
     }
 }
 
+impl Failure {
+    /// What to do about it, where the text does not say.
+    fn hint(&self) -> Option<&'static str> {
+        match self {
+            Failure::Call(client::Error::Connect { .. }) => {
+                Some("is it up, and is --address or HOLDFAST_RPC_ADDR right?")
+            }
+            Failure::Call(client::Error::Deadline { .. }) => Some("see --timeout"),
+            Failure::Call(client::Error::Refused(text)) | Failure::Other(text)
+                if text.ends_with("Permission denied") =>
+            {
+                Some("see --token-file, HOLDFAST_TOKEN and \"holdfast acl token self\"")
+            }
+            Failure::Call(client::Error::Refused(text)) if text.ends_with("ACL support disabled") => {
+                Some("see acl.enabled in holdfastd.toml(5)")
+            }
+            Failure::Call(client::Error::Refused(text)) if text.contains("can't find") => {
+                Some("this server has no such method: it may be another program, or an older one")
+            }
+            _ => None,
+        }
+    }
+
+    /// A server's text as people read it: without the number that marks its kind for programs, and without the frame
+    /// of a list of errors around a single one.
+    pub(crate) fn words(text: &str) -> &str {
+        let numbered = text.strip_prefix("RPC Error:: ").and_then(|rest| rest.split_once(','));
+        let text = numbered.filter(|(number, _)| number.parse::<u16>().is_ok()).map_or(text, |(_, words)| words);
+        text.strip_prefix("1 error occurred:\n\t* ").unwrap_or(text).trim_end()
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Failure::Usage(text) | Failure::Other(text) | Failure::Lost(text) => f.write_str(text),
+            Failure::Call(client::Error::Refused(text)) => f.write_str(Failure::words(text)),
             Failure::Call(error) => error.fmt(f),
             Failure::OutputClosed => f.write_str("standard output is closed"),
         }
@@ -126,6 +163,8 @@ pub(crate) struct Context {
     pub(crate) json: bool,
     /// Whether a person reads the output.
     pub(crate) is_terminal: bool,
+    /// Whether a person reads what is said beside it.
+    pub(crate) tells_progress: bool,
 }
 
 impl Context {
@@ -142,6 +181,11 @@ impl Context {
             allow_stale: true,
             ..QueryOptions::default()
         }
+    }
+
+    /// Options of a read that a write will follow: by the leader, so that nothing newer is undone.
+    pub(crate) fn fresh_query(&self) -> QueryOptions {
+        QueryOptions { allow_stale: false, ..self.query() }
     }
 
     /// Options of a write.
@@ -163,9 +207,9 @@ impl Context {
 /// Runs a command line, the program's name first.
 pub fn run(line: impl IntoIterator<Item = OsString>, out: &mut dyn Write, err: &mut dyn Write) -> Exit {
     let line: Vec<OsString> = line.into_iter().collect();
-    // This program again, as the process that becomes a command under a lock.
-    if let Some(command) = under_lock::wanted(&line) {
-        return under_lock::become_command(command, err);
+    // This program again, as one of the processes under a lock.
+    if let Some(rest) = under_lock::wanted(&line) {
+        return under_lock::become_one(rest, err);
     }
     let outcome = match Cli::try_parse_from(line) {
         Ok(cli) => execute(cli, out),
@@ -176,7 +220,10 @@ pub fn run(line: impl IntoIterator<Item = OsString>, out: &mut dyn Write, err: &
         Err(failure) => {
             if failure != Failure::OutputClosed {
                 // Nobody is left to tell when this fails too; the exit status still says it.
-                let _ = writeln!(err, "holdfast: {failure}");
+                let _ = match failure.hint() {
+                    Some(hint) => writeln!(err, "holdfast: {failure}; {hint}"),
+                    None => writeln!(err, "holdfast: {failure}"),
+                };
             }
             failure.exit()
         }
@@ -197,6 +244,7 @@ fn execute(cli: Cli, out: &mut dyn Write) -> Result<Exit, Failure> {
         region: cli.global.region,
         json: cli.global.json,
         is_terminal: io::stdout().is_terminal(),
+        tells_progress: io::stderr().is_terminal(),
     };
     match cli.command {
         Command::Status => status::run(&context, out),
@@ -251,19 +299,32 @@ fn token(file: Option<&Path>) -> Result<String, Failure> {
     Ok(text.trim().to_owned())
 }
 
+/// Whether standard input was read: there is no second one.
+static INPUT_READ: AtomicBool = AtomicBool::new(false);
+
+/// The bytes of a file, or of standard input for `-`.
+///
+/// # Errors
+/// A file that cannot be read, and standard input a second time.
+pub(crate) fn read_bytes(file: &Path) -> Result<Vec<u8>, Failure> {
+    if file.as_os_str() != "-" {
+        return fs::read(file).map_err(|error| Failure::Usage(format!("{}: {error}", file.display())));
+    }
+    if INPUT_READ.swap(true, Ordering::Relaxed) {
+        return Err(Failure::Usage("standard input is named twice, and can be read once".to_owned()));
+    }
+    let mut bytes = Vec::new();
+    let read = io::stdin().read_to_end(&mut bytes);
+    read.map(|_| bytes).map_err(|error| Failure::Usage(format!("standard input: {error}")))
+}
+
 /// The text of a file, or of standard input for `-`.
 ///
 /// # Errors
-/// A file that cannot be read, or is no text.
+/// As [`read_bytes`], and bytes that are no text.
 pub(crate) fn read_input(file: &Path) -> Result<String, Failure> {
-    let mut text = String::new();
-    let read = if file.as_os_str() == "-" {
-        io::stdin().read_to_string(&mut text).map(|_| ())
-    } else {
-        fs::read_to_string(file).map(|read| text = read)
-    };
-    read.map_err(|error| Failure::Usage(format!("{}: {error}", file.display())))?;
-    Ok(text)
+    let not_text = |_| Failure::Usage(format!("{}: it is not text (UTF-8)", file.display()));
+    String::from_utf8(read_bytes(file)?).map_err(not_text)
 }
 
 #[cfg(test)]

@@ -46,13 +46,14 @@ fn list(context: &Context, out: &mut dyn Write, prefix: &str) -> Result<Exit, Fa
 }
 
 fn fetch(context: &Context, name: &str) -> Result<Option<Namespace>, Failure> {
-    let request = NamespaceSpecificRequest { name: name.to_owned(), query: context.query() };
+    let request = NamespaceSpecificRequest { name: name.to_owned(), query: context.fresh_query() };
     let reply: SingleNamespaceResponse = context.client().call("Namespace.GetNamespace", &request)?;
     Ok(reply.namespace)
 }
 
 fn status(context: &Context, out: &mut dyn Write, name: &str) -> Result<Exit, Failure> {
-    let one = fetch(context, name)?.ok_or_else(|| Failure::Other(format!("there is no namespace {name:?}")))?;
+    let one = fetch(context, name)?
+        .ok_or_else(|| Failure::Other(format!("there is no namespace {name:?}; see \"holdfast namespace list\"")))?;
     if context.json {
         output::json(out, &to_json(&one))?;
         return Ok(Exit::Done);

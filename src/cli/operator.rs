@@ -112,12 +112,20 @@ fn raft(context: &Context, out: &mut dyn Write, command: &RaftCommand) -> Result
         RaftCommand::RemovePeer { id } => {
             let request = RaftPeerByIdRequest { id: id.clone(), write: context.write() };
             client.call::<_, Raw>("Operator.RaftRemovePeerByID", &request)?;
-            writeln!(out, "Removed {}", output::clean(id))?;
+            if context.json {
+                output::json(out, &json!({ "name": id }))?;
+            } else {
+                writeln!(out, "Removed {}", output::clean(id))?;
+            }
             Ok(Exit::Done)
         }
         RaftCommand::TransferLeadership { id } => {
             let request = RaftPeerRequest { id: id.clone(), write: context.write(), ..RaftPeerRequest::default() };
             let reply: LeadershipTransferResponse = client.call("Operator.TransferLeadershipToPeer", &request)?;
+            if context.json {
+                output::json(out, &json!({"id": reply.to.id, "address": reply.to.address, "led_already": reply.noop}))?;
+                return Ok(Exit::Done);
+            }
             let what = if reply.noop { "It leads already:" } else { "Asked to lead:" };
             writeln!(out, "{what} {}", output::clean(&reply.to.address))?;
             Ok(Exit::Done)

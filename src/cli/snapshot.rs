@@ -1,8 +1,6 @@
 //! `holdfast operator snapshot`: save, inspect, restore.
 
-use std::fs::{self, OpenOptions};
-use std::io::{Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
@@ -11,7 +9,8 @@ use serde_json::json;
 
 use crate::cli::args::SnapshotCommand;
 use crate::cli::output;
-use crate::cli::{Context, Exit, Failure};
+use crate::cli::private_file::PrivateFile;
+use crate::cli::{Context, Exit, Failure, read_bytes};
 use crate::state;
 use crate::wire::archive;
 use crate::wire::body::operator::SnapshotSaveResponse;
@@ -49,7 +48,7 @@ struct Progress {
 
 impl Progress {
     fn new(context: &Context) -> Progress {
-        Progress { shown: context.is_terminal && !context.json, bytes: 0, told: 0 }
+        Progress { shown: context.tells_progress && !context.json, bytes: 0, told: 0 }
     }
 
     #[allow(clippy::print_stderr)]
@@ -77,15 +76,8 @@ fn save(context: &Context, out: &mut dyn Write, stale: bool, file: &Path) -> Res
     let head = SnapshotSaveResponse::from_bytes(&head)
         .map_err(|error| Failure::Other(format!("answer cannot be read: {error}")))?;
     refused(&head)?;
-    let to_output = file.as_os_str() == "-";
-    let failed = |error: std::io::Error| Failure::Other(format!("{}: {error}", file.display()));
     // Whole or not at all: it has its name only once its sum is right.
-    let part = file.with_extension("part");
-    let mut to: Box<dyn Write + '_> = if to_output {
-        Box::new(&mut *out)
-    } else {
-        Box::new(OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&part).map_err(failed)?)
-    };
+    let mut to = if file.as_os_str() == "-" { None } else { Some(PrivateFile::create(file)?) };
     let mut sum = digest::Context::new(&digest::SHA256);
     let mut progress = Progress::new(context);
     let mut piece = vec![0; PIECE_BYTES];
@@ -93,23 +85,20 @@ fn save(context: &Context, out: &mut dyn Write, stale: bool, file: &Path) -> Res
         let len = stream.read(&mut piece, SILENCE_MAX)?;
         let Some(bytes) = piece.get(..len).filter(|bytes| !bytes.is_empty()) else { break };
         sum.update(bytes);
-        to.write_all(bytes).map_err(failed)?;
+        match &mut to {
+            Some(to) => to.write_all(bytes)?,
+            None => out.write_all(bytes)?,
+        }
         progress.add(len);
     }
-    to.flush().map_err(failed)?;
-    drop(to);
     progress.end();
     let mut text = "sha-256=".to_owned();
     push_base64(sum.finish().as_ref(), &mut text);
     if text != head.snapshot_checksum {
-        let _ = fs::remove_file(&part);
-        return Err(Failure::Other("the snapshot came damaged: its checksum is another; try again".to_owned()));
+        return Err(Failure::Lost("the snapshot came damaged or cut short, and was not kept: try again".to_owned()));
     }
-    if to_output {
-        return Ok(Exit::Done);
-    }
-    fs::File::open(&part).and_then(|opened| opened.sync_all()).map_err(failed)?;
-    fs::rename(&part, file).map_err(failed)?;
+    let Some(to) = to else { return Ok(Exit::Done) };
+    to.keep()?;
     if context.json {
         let value = json!({"file": file, "bytes": progress.bytes, "index": head.meta.index, "checksum": text});
         output::json(out, &value)?;
@@ -126,22 +115,15 @@ fn refused(head: &SnapshotSaveResponse) -> Result<(), Failure> {
     Err(Failure::Other(head.error_msg.clone()))
 }
 
-fn read_archive(file: &Path) -> Result<Vec<u8>, Failure> {
-    let mut bytes = Vec::new();
-    let read = if file.as_os_str() == "-" {
-        std::io::stdin().read_to_end(&mut bytes).map(|_| ())
-    } else {
-        fs::read(file).map(|read| bytes = read)
-    };
-    read.map_err(|error| Failure::Usage(format!("{}: {error}", file.display())))?;
-    Ok(bytes)
+/// A file that is no whole snapshot of ours is a wrong file.
+fn wrong(file: &Path, why: &dyn std::fmt::Display) -> Failure {
+    Failure::Usage(format!("{}: {why}", file.display()))
 }
 
 fn inspect(context: &Context, out: &mut dyn Write, file: &Path) -> Result<Exit, Failure> {
-    let bytes = read_archive(file)?;
-    let wrong = |error: String| Failure::Other(format!("{}: {error}", file.display()));
-    let (meta, state) = archive::read(&bytes).map_err(|error| wrong(error.to_string()))?;
-    let held = state::snapshot::read(&state).map_err(|error| wrong(error.to_string()))?;
+    let bytes = read_bytes(file)?;
+    let (meta, state) = archive::read(&bytes).map_err(|error| wrong(file, &error))?;
+    let held = state::snapshot::read(&state).map_err(|error| wrong(file, &error))?;
     let figures = [
         ("Nodes", held.node_count()),
         ("Variables", held.var_count()),
@@ -175,9 +157,9 @@ fn inspect(context: &Context, out: &mut dyn Write, file: &Path) -> Result<Exit, 
 }
 
 fn restore(context: &Context, out: &mut dyn Write, file: &Path) -> Result<Exit, Failure> {
-    let bytes = read_archive(file)?;
+    let bytes = read_bytes(file)?;
     // What cannot be read here is not sent.
-    archive::read(&bytes).map_err(|error| Failure::Other(format!("{}: {error}", file.display())))?;
+    archive::read(&bytes).map_err(|error| wrong(file, &error))?;
     let mut stream = context.client().stream("Operator.SnapshotRestore", &context.write())?;
     let mut progress = Progress::new(context);
     for piece in bytes.chunks(PIECE_BYTES) {

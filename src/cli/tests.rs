@@ -281,3 +281,99 @@ fn a_closed_pipe_is_no_failure() {
     assert_eq!(run(line, &mut Closed, &mut err), Exit::Done);
     assert!(err.is_empty());
 }
+
+#[test]
+fn a_servers_errors_are_words() {
+    for (text, words) in [
+        ("RPC Error:: 400,variable requires path", "variable requires path"),
+        ("RPC Error:: 400,1 error occurred:\n\t* TTL is wrong\n\n", "TTL is wrong"),
+        ("2 errors occurred:\n\t* a\n\t* b\n\n", "2 errors occurred:\n\t* a\n\t* b"),
+        ("RPC Error:: soon, perhaps", "RPC Error:: soon, perhaps"),
+        ("No cluster leader", "No cluster leader"),
+    ] {
+        assert_eq!(super::Failure::words(text), words);
+    }
+}
+
+/// The shells that are tried where they are installed; all scripts are at least made.
+#[test]
+fn completions_are_scripts_and_tell_no_secrets() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let (exit, out, err) = holdfast(&["completion", shell]);
+        assert_eq!((exit, err.as_str()), (Exit::Done, ""), "{shell}");
+        assert!(out.contains("keyring") && out.contains("kill-after"), "{shell}");
+        assert!(!out.contains("__under-lock"), "{shell}");
+        if !["bash", "zsh", "fish"].contains(&shell) {
+            continue;
+        }
+        let script = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(script.path(), &out).unwrap();
+        // A shell that is not there cannot say anything about it; bash always is.
+        match std::process::Command::new(shell).arg("-n").arg(script.path()).output() {
+            Ok(output) => assert!(output.status.success(), "{shell}: {}", String::from_utf8_lossy(&output.stderr)),
+            Err(error) => assert_ne!(shell, "bash", "{error}"),
+        }
+    }
+    assert_eq!(holdfast(&["completion", "cmd"]).0, Exit::Usage);
+}
+
+#[test]
+fn help_shows_every_command_and_none_that_is_hidden() {
+    for line in [&["--help"][..], &["var", "--help"], &["var", "lock", "--help"], &["help", "operator"]] {
+        let (exit, out, _) = holdfast(line);
+        assert_eq!(exit, Exit::Done);
+        assert!(!out.contains("__under-lock"), "{line:?}");
+        // As wide as a terminal that wraps nothing.
+        assert!(out.lines().all(|line| line.chars().count() <= 100), "{line:?}: {out}");
+    }
+    assert_eq!(holdfast(&["__under-lock"]).0, Exit::Usage);
+}
+
+#[test]
+fn what_a_file_or_a_flag_says_wrongly_is_status_two() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, bytes: &[u8]| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (list, latin, number) = (file("list", b"[1]"), file("latin", b"\xe4"), file("number", b"{\"k\": 1}"));
+    let no_op = file("no_op", b"[{\"Var\": {\"Path\": \"a\"}}]");
+    let (in_latin, missing) = (format!("k=@{latin}"), folder.path().join("missing"));
+    let missing = missing.to_str().unwrap();
+    // Nobody listens there: a line that was right would be status three.
+    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    for (line, says) in [
+        (&["var", "put", "p"][..], "at least one item"),
+        (&["var", "put", "p", "k"], "KEY=VALUE"),
+        (&["var", "put", "p", "=v"], "KEY=VALUE"),
+        (&["var", "put", "p", "k=@/nonexistent"], "/nonexistent: "),
+        (&["var", "put", "p", &in_latin], "UTF-8"),
+        (&["var", "put", "p", "--in", &list], "an object of names and texts"),
+        (&["var", "put", "p", "--in", &number], "an object of names and texts"),
+        (&["var", "put", "p", "k=v", "--force", "--check-index", "1"], "--check-index"),
+        (&["var", "put", "p", "k=v", "--lock-file", missing], "missing: "),
+        (&["var", "txn", missing], "missing: "),
+        (&["var", "txn", &number], "a list of writes"),
+        (&["var", "txn", &no_op], "write 1: it has no \"Op\""),
+        (&["var", "lock", "p"], "COMMAND"),
+        (&["var", "lock", "--ttl", "0s", "p", "true"], "--ttl"),
+        (&["var", "lock", "--kill-after", "1h", "p", "true"], "--kill-after is too long"),
+        (&["acl", "bootstrap", "--secret-file", missing], "missing: "),
+        (&["acl", "token", "create", "--management", "--policy", "a"], "--policy"),
+        (&["acl", "policy", "apply", "name", missing], "missing: "),
+        (&["acl", "role", "create", "--name", "r"], "--policy"),
+        (&["operator", "snapshot", "inspect", missing], "missing: "),
+        (&["operator", "snapshot", "inspect", &list], "list: "),
+        (&["operator", "snapshot", "restore", &list], "list: "),
+        (&["monitor", "--level", "loud"], "loud"),
+        (&["events", "--index", "now"], "now"),
+    ] {
+        let (exit, out, err) = holdfast(&[line, &["--address", &address]].concat());
+        assert_eq!((exit, out.as_str()), (Exit::Usage, ""), "{line:?}: {err}");
+        assert!(err.contains(says), "{line:?}: {err}");
+    }
+    let right = ["var", "put", "p", "k=v", "--address", &address];
+    let (exit, _, err) = holdfast(&right);
+    assert!(exit == Exit::Unreachable && err.contains("--address"), "{err}");
+}

@@ -1,9 +1,7 @@
 //! `holdfast var`: variables, read and written. Locks are in [`super::lock`].
 
 use std::collections::BTreeMap;
-use std::fs::OpenOptions;
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -12,6 +10,7 @@ use crate::base::time::format_rfc3339;
 use crate::cli::args::{PutArgs, VarCommand};
 use crate::cli::lock;
 use crate::cli::output;
+use crate::cli::private_file::PrivateFile;
 use crate::cli::{Context, Exit, Failure, read_input};
 use crate::wire::body::query::{GenericRequest, QueryOptions, WriteRequest};
 use crate::wire::body::var::{
@@ -41,7 +40,7 @@ pub(crate) fn run(context: &Context, out: &mut dyn Write, command: &VarCommand) 
 
 /// Options of a read of this namespace, by the leader.
 pub(crate) fn query(context: &Context, namespace: &str) -> QueryOptions {
-    QueryOptions { namespace: namespace.to_owned(), allow_stale: false, ..context.query() }
+    QueryOptions { namespace: namespace.to_owned(), ..context.fresh_query() }
 }
 
 /// Options of a write to this namespace.
@@ -51,13 +50,7 @@ pub(crate) fn write(context: &Context, namespace: &str) -> WriteRequest {
 
 fn put(context: &Context, out: &mut dyn Write, args: &PutArgs) -> Result<Exit, Failure> {
     let items = items_of(args)?;
-    let lock = match &args.lock_file {
-        Some(file) => {
-            let id = read_input(file)?.trim().to_owned();
-            Some(VariableLock { id, ..VariableLock::default() })
-        }
-        None => None,
-    };
+    let lock = lock_id(args)?.map(|id| VariableLock { id, ..VariableLock::default() });
     let var = Variable {
         namespace: args.namespace.clone(),
         path: args.path.clone(),
@@ -75,20 +68,41 @@ fn put(context: &Context, out: &mut dyn Write, args: &PutArgs) -> Result<Exit, F
     };
     let reply: VariablesApplyResponse = context.client().call("Variables.Apply", &request)?;
     if reply.result != "ok" {
-        return Err(conflict(&args.path, &reply));
+        return Err(Failure::Other(format!("{} was not written: {}", args.path, conflict(args, &reply))));
     }
     context.done(out, "Wrote", &args.path, reply.meta.index)
 }
 
-/// Why a write was refused, in words.
-fn conflict(path: &str, reply: &VariablesApplyResponse) -> Failure {
-    Failure::Other(match &reply.conflict {
-        Some(there) if there.modify_index > 0 => format!(
-            "{path} was not written: it is there with index {}; see --check-index and --force",
-            there.modify_index
-        ),
-        _ => format!("{path} was not written: it is locked, or its index or fence is another"),
-    })
+/// The id of the lock under which is written: of the file that was named, or of the lock that this process runs under
+/// when it is that of this variable.
+fn lock_id(args: &PutArgs) -> Result<Option<String>, Failure> {
+    if let Some(file) = &args.lock_file {
+        return Ok(Some(read_input(file)?.trim().to_owned()));
+    }
+    let is = |name: &str, value: &str| std::env::var(name).is_ok_and(|held| held == value);
+    let ours = is("HOLDFAST_LOCK_PATH", &args.path) && is("HOLDFAST_LOCK_NAMESPACE", &args.namespace);
+    Ok(std::env::var("HOLDFAST_LOCK_ID").ok().filter(|id| ours && !id.is_empty()))
+}
+
+/// Why a write was refused, in words. A refusal that shows a variable is for its index or its fence, one that shows
+/// none for its lock, or because there is none.
+fn conflict(args: &PutArgs, reply: &VariablesApplyResponse) -> String {
+    let there = reply.conflict.as_ref().map_or(0, |there| there.modify_index);
+    match (there, args.check_index) {
+        (0, Some(index)) if index > 0 && args.fence == 0 => {
+            "it is not there any more, or it is locked by another; see \"holdfast var lock show\"".to_owned()
+        }
+        (0, _) if args.fence > 0 => {
+            "a higher fence was seen there, or it is locked by another; see \"holdfast var lock show\"".to_owned()
+        }
+        (0, _) => "it is locked by another; see \"holdfast var lock show\"".to_owned(),
+        (_, None) if args.force => format!("a higher fence than {} was seen there: the lock has passed on", args.fence),
+        (there, None) => format!("it is there, with index {there}; see --check-index and --force"),
+        (there, Some(index)) if there == index => {
+            format!("a higher fence than {} was seen there: the lock has passed on", args.fence)
+        }
+        (there, Some(index)) => format!("its index is {there}, not {index}: read it again"),
+    }
 }
 
 /// The items of a file and of the command line, which wins.
@@ -127,7 +141,9 @@ fn get(
 ) -> Result<Exit, Failure> {
     let request = VariablesReadRequest { path: path.to_owned(), query: query(context, namespace) };
     let reply: VariablesReadResponse = context.client().call("Variables.Read", &request)?;
-    let var = reply.data.ok_or_else(|| Failure::Other(format!("there is no variable {path:?}")))?;
+    let var = reply
+        .data
+        .ok_or_else(|| Failure::Other(format!("there is no variable {path:?}; see \"holdfast var list\"")))?;
     let mut text = Vec::new();
     match item {
         Some(item) => {
@@ -145,10 +161,9 @@ fn get(
     match file {
         None => out.write_all(&text)?,
         Some(file) => {
-            let failed = |error: std::io::Error| Failure::Other(format!("{}: {error}", file.display()));
-            let mut opened =
-                OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(file).map_err(failed)?;
-            opened.write_all(&text).map_err(failed)?;
+            let mut file = PrivateFile::create(file)?;
+            file.write_all(&text)?;
+            file.keep()?;
         }
     }
     Ok(Exit::Done)
@@ -242,9 +257,18 @@ fn purge(
     };
     let reply: VariablesApplyResponse = context.client().call("Variables.Apply", &request)?;
     if reply.result != "ok" {
-        return Err(Failure::Other(format!("{path} was not removed: it is locked, or its index is another")));
+        return Err(Failure::Other(format!("{path} was not removed: {}", standing(&reply, check_index))));
     }
     context.done(out, "Removed", path, reply.meta.index)
+}
+
+/// Why a removal was refused, in words.
+fn standing(reply: &VariablesApplyResponse, check_index: Option<u64>) -> String {
+    match (reply.conflict.as_ref().map_or(0, |there| there.modify_index), check_index) {
+        (0, Some(_)) => "it is not there, or it is locked; see \"holdfast var lock show\"".to_owned(),
+        (0, None) => "it is locked; see \"holdfast var lock show\"".to_owned(),
+        (there, _) => format!("its index is {there}: read it again"),
+    }
 }
 
 fn txn(context: &Context, out: &mut dyn Write, namespace: &str, file: &Path) -> Result<Exit, Failure> {
@@ -273,7 +297,9 @@ fn txn(context: &Context, out: &mut dyn Write, namespace: &str, file: &Path) -> 
     if reply.result == "ok" {
         Ok(Exit::Done)
     } else {
-        Err(Failure::Other("nothing was written: another write stands in the way".to_owned()))
+        Err(Failure::Other(
+            "nothing was written: another write came first, or a lock is held; read them again".to_owned(),
+        ))
     }
 }
 

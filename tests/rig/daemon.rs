@@ -332,7 +332,7 @@ struct Lines {
 }
 
 impl Log {
-    fn read(from: impl Read + Send + 'static) -> Log {
+    pub fn read(from: impl Read + Send + 'static) -> Log {
         let log = Log(Arc::default());
         let ours = log.clone();
         thread::spawn(move || {

@@ -5,6 +5,7 @@
 
 #![allow(dead_code, unused_imports, unreachable_pub, missing_docs, clippy::unwrap_used)]
 
+pub mod cli;
 pub mod daemon;
 pub mod heard;
 pub mod msgpack;

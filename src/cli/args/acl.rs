@@ -100,9 +100,9 @@ pub enum PolicyCommand {
     /// Make a policy, or change one
     #[command(after_help = "Example: holdfast acl policy apply --description \"Reads app/\" app-read app-read.hcl")]
     Apply {
-        /// Words for people
-        #[arg(long, value_name = "TEXT", default_value = "")]
-        description: String,
+        /// Words for people [default: those it has]
+        #[arg(long, value_name = "TEXT")]
+        description: Option<String>,
         /// Its name
         #[arg(value_name = "NAME")]
         name: String,

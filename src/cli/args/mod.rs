@@ -195,8 +195,8 @@ pub struct EventsArgs {
 /// Whose log, and how much of it.
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
 pub struct MonitorArgs {
-    /// The least severe level that is shown: trace, debug, info, warn or error
-    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    /// The least severe level that is shown
+    #[arg(long, value_name = "LEVEL", default_value = "info", value_parser = ["trace", "debug", "info", "warn", "error"])]
     pub level: String,
     /// The log of this node's agent instead of a server's
     #[arg(long, value_name = "ID", default_value = "")]

@@ -16,7 +16,7 @@ pub enum VarCommand {
 Examples:
   holdfast var put app/db user=web password=@/run/secrets/db
   holdfast var put --force app/db --in items.json
-  pass show db | holdfast var put --check-index 42 app/db user=web password=-")]
+  pass show db | tr -d '\\n' | holdfast var put --check-index 42 app/db user=web password=-")]
     Put(PutArgs),
     /// Show a variable, or one of its items
     #[command(after_help = "Example: holdfast var get --item password app/db")]
@@ -88,7 +88,7 @@ pub struct PutArgs {
     #[arg(long, value_name = "N")]
     pub check_index: Option<u64>,
     /// Write it only if no higher fence was seen there
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     pub fence: u64,
     /// File with the id of the lock that is held on it
     #[arg(long, value_name = "FILE")]
@@ -110,8 +110,9 @@ pub struct PutArgs {
     args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true,
     after_help = "\
-The command runs in a process group of its own. It is ended (TERM, and KILL after --kill-after) before the lock can pass
-to another holder, and with this process. HOLDFAST_LOCK_FENCE in its environment is a number that rises with each holder.
+The command runs in a process group of its own, which is ended (TERM, and KILL after --kill-after)
+before the lock can pass to another holder, and with this process.
+HOLDFAST_LOCK_FENCE in its environment is a number that rises with each holder: see put --fence.
 Exit status: that of the command; 75 when the lock was not to be had, 76 when it was lost.
 
 Examples:

@@ -86,7 +86,7 @@ fn what_is_wrong_is_said() {
         ("GET /v1/client/identity?node_id=", "", 400, no_node),
         ("PUT /v1/client/identity/renew", r#"{"NodeID":""}"#, 400, no_node),
         ("GET /v1/client/identity/renew", "", 405, "Invalid method"),
-        ("PUT /v1/node/pools", "", 405, "Invalid method"),
+        ("PUT /v1/node/pools", "", 501, "not served by holdfast: PUT /v1/node/pools"),
         ("GET /v1/node/pool/other", "", 404, "node pool not found"),
         ("GET /v1/node/abc/other", "", 501, "not served by holdfast: GET /v1/node/abc/other"),
         ("GET /v1/node/", "", 501, "not served by holdfast: GET /v1/node/"),

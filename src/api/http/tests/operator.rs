@@ -125,7 +125,7 @@ fn what_is_wrong_is_said() {
         ("PUT /v1/operator/scheduler/configuration?cas=x", "{}", 400, cas),
         ("DELETE /v1/operator/snapshot", "", 405, "Invalid method"),
         ("GET /v1/operator/license", "", 204, ""),
-        ("PUT /v1/operator/license", "", 405, "Invalid method"),
+        ("PUT /v1/operator/license", "", 501, "not served by holdfast: PUT /v1/operator/license"),
         ("PUT /v1/operator/keyring/keys", "", 405, "Invalid method"),
         ("GET /v1/operator/keyring/rotate", "", 405, "Invalid method"),
         ("GET /v1/operator/keyring/key/k", "", 405, "Invalid method"),

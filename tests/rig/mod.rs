@@ -7,6 +7,7 @@
 
 pub mod daemon;
 pub mod heard;
+pub mod http;
 pub mod msgpack;
 pub mod peer;
 pub mod recorded;
@@ -17,6 +18,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 pub use daemon::{Daemon, Setup};
+pub use http::Web;
 pub use peer::Peer;
 pub use serde_json::{Value, json};
 pub use talk::{Reply, Talk};

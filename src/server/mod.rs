@@ -393,6 +393,8 @@ impl Server {
         self.log(Level::Info, "closing server RPC connection: draining".to_owned());
         self.draining = Some(now + self.settings.drain_timeout);
         self.output(Output::StopAccepting);
+        // What is answered from now on says that its connection ends.
+        self.drain_http(now);
         self.answer_all_parked(now);
         self.end_sources(now);
         for id in self.link_ids() {

@@ -155,7 +155,8 @@ impl Web {
                 let line: Vec<u8> = self.pieces.drain(..=at).collect();
                 return Some(String::from_utf8(line).unwrap().trim_end().to_owned());
             }
-            self.pieces.extend(self.chunk()?);
+            let chunk = self.chunk()?;
+            self.pieces.extend(chunk);
         }
     }
 

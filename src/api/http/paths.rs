@@ -96,6 +96,7 @@ pub(super) fn find(path: &str) -> Found<'_> {
     let Some(below) = path.strip_prefix("/v1/") else {
         return match row(paths_others::ROOT, path.strip_prefix('/')) {
             Some((row, parts)) => Found::Here(row, parts),
+            None if path == "/" => Found::Here(&paths_others::DOOR, Vec::new()),
             None if path == "/ui" || path.starts_with("/ui/") => Found::NotServed,
             None => Found::Nothing,
         };

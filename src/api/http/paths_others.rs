@@ -30,8 +30,10 @@ pub(super) static ROOT: &[Path] = &[
     Path { pattern: ".well-known/jwks.json", plan: jwks },
     Path { pattern: "livez", plan: alive },
     Path { pattern: "readyz", plan: paths_agent::ready },
-    Path { pattern: "*", plan: root },
 ];
+
+/// `/` itself.
+pub(super) static DOOR: Path = Path { pattern: "", plan: door };
 
 fn search(ask: &Ask<'_>) -> Planned {
     ask.put_only()?;
@@ -78,11 +80,8 @@ fn alive(ask: &Ask<'_>) -> Planned {
     }
 }
 
-/// `/`, where browsers arrive.
-fn root(ask: &Ask<'_>) -> Planned {
-    if !ask.part(0).is_empty() {
-        return Err(Box::new(empty_reply(404)));
-    }
+/// Where browsers arrive.
+fn door(ask: &Ask<'_>) -> Planned {
     let query = &ask.request.query;
     let location = if query.is_empty() { "/ui/".to_owned() } else { format!("/ui/?{query}") };
     let mut reply = empty_reply(307);

@@ -7,6 +7,7 @@ use crate::wire::http::HttpReply;
 use crate::wire::json::{JsonStyle, go_time_text, push_go_duration, push_json_string, to_json_in_style};
 use crate::wire::msgpack::{Decoder, Msg, Raw, Result};
 
+use super::super::acl::DISABLED_ACCESSOR;
 use super::render::{NIL, split};
 use super::reply::{empty_reply, json_reply, read_headers, text_reply, write_headers};
 
@@ -36,6 +37,7 @@ pub(super) fn written(body: &[u8], pretty: bool) -> Result<HttpReply> {
 pub(super) fn caller(body: &[u8], pretty: bool) -> Result<HttpReply> {
     let response = WhoAmIResponse::from_bytes(body)?;
     let mut reply = match response.identity.and_then(|identity| identity.acl_token) {
+        Some(token) if token.accessor_id == DISABLED_ACCESSOR => text_reply(400, "ACL support disabled"),
         Some(token) => json_reply(200, json(&token)?, pretty),
         None => text_reply(404, "ACL token not found"),
     };

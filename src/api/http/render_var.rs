@@ -3,8 +3,6 @@
 //!
 //! Source: HTTP notes, section 4.
 
-use std::fmt::Write;
-
 use crate::wire::http::HttpReply;
 use crate::wire::json::{push_go_duration, push_json_string};
 use crate::wire::msgpack::{Decoder, Result};
@@ -59,7 +57,7 @@ impl<'a> Variable<'a> {
     /// (an extension, R8.1) when it is 0.
     fn push(&self, out: &mut String) -> Result<()> {
         number(out, "{\"CreateIndex\":", self.create_index);
-        number(out, ",\"CreateTime\":", self.create_time);
+        time(out, ",\"CreateTime\":", self.create_time);
         if self.fence > 0 {
             number(out, ",\"Fence\":", self.fence);
         }
@@ -68,7 +66,7 @@ impl<'a> Variable<'a> {
             lock.push(out);
         }
         number(out, ",\"ModifyIndex\":", self.modify_index);
-        number(out, ",\"ModifyTime\":", self.modify_time);
+        time(out, ",\"ModifyTime\":", self.modify_time);
         out.push_str(",\"Namespace\":");
         push_text(self.namespace, out);
         out.push_str(",\"Path\":");
@@ -103,8 +101,30 @@ impl<'a> Lock<'a> {
     }
 }
 
-fn number(out: &mut String, name: &str, value: impl std::fmt::Display) {
-    write!(out, "{name}{value}").expect("writing to a String cannot fail");
+/// Appends a name and a number. By hand: lists hold four of them an item.
+fn number(out: &mut String, name: &str, value: u64) {
+    out.push_str(name);
+    let (mut digits, mut at, mut rest) = ([b'0'; 20], 20, value);
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    out.push_str(std::str::from_utf8(digits.get(at..).unwrap_or_default()).unwrap_or_default());
+}
+
+/// Appends a name and a time.
+fn time(out: &mut String, name: &str, nanos: i64) {
+    match u64::try_from(nanos) {
+        Ok(nanos) => number(out, name, nanos),
+        Err(_) => {
+            out.push_str(name);
+            number(out, "-", nanos.unsigned_abs());
+        }
+    }
 }
 
 /// None at all is the empty text, as the peer writes it.

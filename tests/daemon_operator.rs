@@ -1,5 +1,5 @@
 //! What an operator meets: the check of a configuration, exit statuses, signals, the service manager, the log
-//! (R1.2, R1.4, R1.37, R1.98, R6.21, R6.23 to R6.25, R6.27, R8.8).
+//! (R1.2, R1.4, R1.37, R1.95, R1.98, R6.21, R6.23 to R6.25, R6.27, R8.8).
 
 #![allow(clippy::print_stderr, unreachable_pub)]
 #![allow(clippy::unwrap_used)]
@@ -377,4 +377,153 @@ fn a_log_that_nobody_reads_holds_up_nobody() {
     eventually("lost lines, counted", || (lost() > 0.0).then_some(()));
     child.kill().unwrap();
     child.wait().unwrap();
+}
+
+/// A streaming call over a connection of its own: the header, the argument and what follows them; then its messages,
+/// the ack first, and the bytes behind them.
+fn stream_once(daemon: &Daemon, method: &str, more: &[u8], messages: usize) -> (Vec<serde_json::Value>, Vec<u8>) {
+    let mut peer = Peer::dial(daemon.rpc);
+    peer.write(&[5]);
+    peer.write(&msgpack::pack(&json!({ "Method": method })));
+    peer.write(&msgpack::pack(&json!({ "Region": "global" })));
+    peer.write(more);
+    let said = peer.read_to_end();
+    let (mut values, mut at) = (Vec::new(), 0);
+    for _ in 0..messages {
+        let (value, len) = msgpack::unpack(&said[at..]).unwrap_or_else(|| panic!("{} bytes: {values:?}", said.len()));
+        values.push(value);
+        at += len;
+    }
+    (values, said[at..].to_vec())
+}
+
+fn save(daemon: &Daemon) -> Vec<u8> {
+    let (messages, archive) = stream_once(daemon, "Operator.SnapshotSave", &[], 2);
+    assert_eq!(messages[0], json!({ "Error": "" }));
+    assert_eq!(messages[1]["ErrorCode"], 0, "{messages:?}");
+    assert!(messages[1]["SnapshotChecksum"].as_str().unwrap().starts_with("sha-256="), "{messages:?}");
+    archive
+}
+
+fn restore(daemon: &Daemon, archive: &[u8]) -> serde_json::Value {
+    let mut frames = Vec::new();
+    for part in archive.chunks(4096) {
+        frames.extend(msgpack::pack(&json!({ "Payload": { "$raw_hex": rig::hex(part) }, "Error": null })));
+    }
+    frames.extend(msgpack::pack(&json!({ "Payload": null, "Error": { "Message": "EOF" } })));
+    let (mut messages, rest) = stream_once(daemon, "Operator.SnapshotRestore", &frames, 2);
+    assert_eq!((messages.len(), rest.len()), (2, 0));
+    messages.pop().unwrap()
+}
+
+fn algorithm(daemon: &Daemon) -> serde_json::Value {
+    let reply = call_once(daemon.rpc, "Operator.SchedulerGetConfiguration", &json!({ "Region": "global" })).ok();
+    reply["SchedulerConfig"]["SchedulerAlgorithm"].clone()
+}
+
+fn set_algorithm(daemon: &Daemon, algorithm: &str) {
+    let body = json!({ "Region": "global", "Config": { "SchedulerAlgorithm": algorithm } });
+    assert_eq!(call_once(daemon.rpc, "Operator.SchedulerSetConfiguration", &body).ok()["Updated"], true);
+}
+
+fn node_ids(daemon: &Daemon) -> usize {
+    let reply = call_once(daemon.rpc, "Node.List", &json!({ "Region": "global" })).ok();
+    reply["Nodes"].as_array().unwrap().len()
+}
+
+// R1.95
+#[test]
+fn a_saved_snapshot_comes_back_and_stays() {
+    let daemon = Daemon::start("");
+    let talk = silent_node(&daemon);
+    set_algorithm(&daemon, "spread");
+    let archive = save(&daemon);
+    assert_eq!(daemon.metric("holdfast.snapshot.saved"), 1.0);
+    drop(talk);
+    set_algorithm(&daemon, "binpack");
+    let id = "a1b2c3d4-0001-0002-0003-00000000abcd";
+    call_once(daemon.rpc, "Node.Deregister", &json!({ "Region": "global", "NodeID": id })).ok();
+    assert_eq!(node_ids(&daemon), 0);
+
+    // What is damaged is refused, and changes nothing.
+    let mut bent = archive.clone();
+    let middle = bent.len() / 2;
+    bent[middle] ^= 0xff;
+    let eof = "failed to restore from snapshot: failed to decompress snapshot: unexpected EOF";
+    for (bytes, words) in [
+        (&b"garbage"[..], eof),
+        (&archive[..archive.len() - 5], "unexpected EOF"),
+        (&bent, "failed to restore from snapshot: "),
+    ] {
+        let reply = restore(&daemon, bytes);
+        assert_eq!(reply["ErrorCode"], 500, "{reply}");
+        assert!(reply["ErrorMsg"].as_str().unwrap().contains(words), "{reply}");
+        assert_eq!((algorithm(&daemon), node_ids(&daemon)), (json!("binpack"), 0));
+    }
+
+    // A query that waits is woken by it, though the table's index could be anything.
+    let mut waiting = Talk::dial(daemon.rpc, 1);
+    let index = waiting.call(0, "Node.List", &json!({ "Region": "global" })).ok()["Index"].clone();
+    let wait = json!({ "Region": "global", "MinQueryIndex": index, "MaxQueryTime": 300_000_000_000u64 });
+    waiting.request(0, "Node.List", &wait);
+    daemon.until_metric("holdfast.parked", 1.0);
+
+    let reply = restore(&daemon, &archive);
+    assert_eq!((&reply["ErrorCode"], &reply["ErrorMsg"]), (&json!(0), &json!("")), "{reply}");
+    assert!(reply["Index"].as_u64() > index.as_u64(), "{reply}");
+    assert_eq!((algorithm(&daemon), node_ids(&daemon)), (json!("spread"), 1));
+    assert_eq!(daemon.metric("holdfast.snapshot.restored"), 1.0);
+    let woken = waiting.reply(0).ok();
+    assert_eq!((&woken["Index"], woken["Nodes"].as_array().unwrap().len()), (&reply["Index"], 1));
+
+    // It is in the log, and goes on to be written to.
+    let daemon = daemon.killed_and_again();
+    assert_eq!((algorithm(&daemon), node_ids(&daemon)), (json!("spread"), 1));
+    set_algorithm(&daemon, "binpack");
+    let again = save(&daemon);
+    assert_ne!(again, archive);
+    let reply = restore(&daemon, &again);
+    assert_eq!(reply["ErrorCode"], 0, "{reply}");
+    assert_eq!(algorithm(&daemon), "binpack");
+}
+
+#[test]
+fn keys_are_rotated_and_deleted_ones_are_laid_aside() {
+    let daemon = Daemon::start("");
+    let keys = |daemon: &Daemon| -> Vec<(String, String)> {
+        let reply = call_once(daemon.rpc, "Keyring.List", &json!({ "Region": "global" })).ok();
+        let said = |key: &serde_json::Value, name: &str| key[name].as_str().unwrap().to_owned();
+        reply["Keys"].as_array().unwrap().iter().map(|key| (said(key, "KeyID"), said(key, "State"))).collect()
+    };
+    let folder = daemon.setup.data_dir().join("keyring");
+    let first = eventually("a key", || keys(&daemon).pop()).0;
+    let reply = call_once(daemon.rpc, "Keyring.Rotate", &json!({ "Region": "global", "Full": true })).ok();
+    let second = reply["Key"]["KeyID"].as_str().unwrap().to_owned();
+    assert!(folder.join(format!("{second}.pk8")).exists());
+    let both = [(second.clone(), "active".to_owned()), (first.clone(), "inactive".to_owned())];
+    assert_eq!(keys(&daemon), both);
+    // The new one is the one in use after a start, too.
+    let daemon = daemon.killed_and_again();
+    assert_eq!(keys(&daemon), both);
+    let delete = |id: &str| call_once(daemon.rpc, "Keyring.Delete", &json!({ "Region": "global", "KeyID": id }));
+    assert_eq!(delete(&second).err(), "RPC Error:: 400,active root key cannot be deleted - call rotate first");
+    delete(&first).ok();
+    assert_eq!(keys(&daemon), both[..1]);
+    let laid = folder.join(format!("{first}.pk8.deleted"));
+    eventually("the key's file laid aside", || laid.exists().then_some(()));
+    assert!(!folder.join(format!("{first}.pk8")).exists());
+}
+
+#[test]
+fn the_agent_tells_what_is_in_force() {
+    let daemon = Daemon::start("[rpc]\nhold_timeout = \"3s\"");
+    let reply = call_once(daemon.rpc, "Holdfast.AgentSelf", &json!({})).ok();
+    let text = |name: &str| serde_json::from_str::<serde_json::Value>(reply[name].as_str().unwrap()).unwrap();
+    let (config, stats) = (text("ConfigJSON"), text("StatsJSON"));
+    assert_eq!((&config["Holdfast"]["HoldTimeout"], &config["UI"]["ShowCLIHints"]), (&json!("3s"), &json!(false)));
+    assert_eq!((&stats["raft"]["state"], &stats["nomad"]["leader"]), (&json!("Leader"), &json!("true")));
+    assert_eq!(stats["nomad"]["leader_addr"], daemon.rpc.to_string());
+    let _ = daemon.setup.clone().config("[rpc]\nhold_timeout = \"2s\"");
+    call_once(daemon.rpc, "Holdfast.Reload", &json!({})).ok();
+    daemon.log.until("configuration reloaded");
 }

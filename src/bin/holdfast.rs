@@ -6,5 +6,5 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let mut out = io::BufWriter::new(io::stdout().lock());
     let exit = holdfast::cli::run(std::env::args_os(), &mut out, &mut io::stderr());
-    ExitCode::from(exit as u8)
+    ExitCode::from(exit.status())
 }

@@ -3,18 +3,26 @@
 //! Answers go to standard output, everything else to standard error. Nothing here is coloured and nothing shows
 //! progress, on a terminal or off it.
 
+mod acl;
 pub mod args;
 mod bench;
+mod follow;
+mod keyring;
+mod lock;
+mod namespace;
 mod node;
 mod operator;
 mod output;
+mod snapshot;
 mod status;
+mod under_lock;
+mod var;
 
 use std::ffi::OsString;
 use std::fmt;
 use std::fs;
 use std::io;
-use std::io::{Read, Write};
+use std::io::{IsTerminal, Read, Write};
 use std::path::Path;
 
 use clap::Parser;
@@ -22,19 +30,40 @@ use clap::Parser;
 use crate::cli::args::{Cli, Command, Global};
 use crate::client;
 use crate::client::{Client, ServerName, Settings, TlsFiles};
-use crate::wire::body::query::QueryOptions;
+use crate::wire::body::query::{QueryOptions, WriteRequest};
 
-/// How a run ended; the number is the exit status.
+/// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
     /// Done.
-    Done = 0,
+    Done,
     /// The server refused, or what was asked for is not there.
-    Failed = 1,
+    Failed,
     /// The command line, or a file it names, is wrong.
-    Usage = 2,
+    Usage,
     /// No answer from the server: not reached, lost, or late.
-    Unreachable = 3,
+    Unreachable,
+    /// A lock was not to be had.
+    NotLocked,
+    /// A lock was lost while its command ran.
+    LockLost,
+    /// What a command under a lock ended with.
+    Of(u8),
+}
+
+impl Exit {
+    /// The exit status.
+    pub fn status(self) -> u8 {
+        match self {
+            Exit::Done => 0,
+            Exit::Failed => 1,
+            Exit::Usage => 2,
+            Exit::Unreachable => 3,
+            Exit::NotLocked => 75,
+            Exit::LockLost => 76,
+            Exit::Of(status) => status,
+        }
+    }
 }
 
 /// Why a command ended without its result.
@@ -95,6 +124,8 @@ pub(crate) struct Context {
     pub(crate) region: String,
     pub(crate) token: String,
     pub(crate) json: bool,
+    /// Whether a person reads the output.
+    pub(crate) is_terminal: bool,
 }
 
 impl Context {
@@ -112,10 +143,30 @@ impl Context {
             ..QueryOptions::default()
         }
     }
+
+    /// Options of a write.
+    pub(crate) fn write(&self) -> WriteRequest {
+        WriteRequest { region: self.region.clone(), auth_token: self.token.clone(), ..WriteRequest::default() }
+    }
+
+    /// Says that something was done, and at which index.
+    pub(crate) fn done(&self, out: &mut dyn Write, what: &str, name: &str, index: u64) -> Result<Exit, Failure> {
+        if self.json {
+            output::json(out, &serde_json::json!({ "name": name, "index": index }))?;
+        } else {
+            writeln!(out, "{what} {}, index {index}", output::clean(name))?;
+        }
+        Ok(Exit::Done)
+    }
 }
 
 /// Runs a command line, the program's name first.
 pub fn run(line: impl IntoIterator<Item = OsString>, out: &mut dyn Write, err: &mut dyn Write) -> Exit {
+    let line: Vec<OsString> = line.into_iter().collect();
+    // This program again, as the process that becomes a command under a lock.
+    if let Some(command) = under_lock::wanted(&line) {
+        return under_lock::become_command(command, err);
+    }
     let outcome = match Cli::try_parse_from(line) {
         Ok(cli) => execute(cli, out),
         Err(error) => return report_usage(&error, out, err),
@@ -145,11 +196,21 @@ fn execute(cli: Cli, out: &mut dyn Write) -> Result<Exit, Failure> {
         token: token(cli.global.token_file.as_deref())?,
         region: cli.global.region,
         json: cli.global.json,
+        is_terminal: io::stdout().is_terminal(),
     };
     match cli.command {
         Command::Status => status::run(&context, out),
         Command::Node(command) => node::run(&context, out, &command),
+        Command::Var(command) => var::run(&context, out, &command),
+        Command::Acl(command) => acl::run(&context, out, &command),
+        Command::Namespace(command) => namespace::run(&context, out, &command),
+        Command::Events(args) => follow::events(&context, out, &args),
+        Command::Monitor(args) => follow::monitor(&context, out, &args),
         Command::Operator(command) => operator::run(&context, out, &command),
+        Command::Completion { shell } => {
+            clap_complete::generate(shell, &mut <Cli as clap::CommandFactory>::command(), "holdfast", &mut &mut *out);
+            Ok(Exit::Done)
+        }
         Command::Bench(command) => bench::run(&context, out, &command),
     }
 }
@@ -183,19 +244,26 @@ fn settings(global: &Global) -> Result<Settings, Failure> {
 
 /// The token, without the line's end.
 fn token(file: Option<&Path>) -> Result<String, Failure> {
-    let mut text = String::new();
-    match file {
-        None => text = std::env::var(args::TOKEN_VARIABLE).unwrap_or_default(),
-        Some(file) => {
-            let read = if file.as_os_str() == "-" {
-                io::stdin().read_to_string(&mut text).map(|_| ())
-            } else {
-                fs::read_to_string(file).map(|read| text = read)
-            };
-            read.map_err(|error| Failure::Usage(format!("{}: {error}", file.display())))?;
-        }
-    }
+    let text = match file {
+        None => std::env::var(args::TOKEN_VARIABLE).unwrap_or_default(),
+        Some(file) => read_input(file)?,
+    };
     Ok(text.trim().to_owned())
+}
+
+/// The text of a file, or of standard input for `-`.
+///
+/// # Errors
+/// A file that cannot be read, or is no text.
+pub(crate) fn read_input(file: &Path) -> Result<String, Failure> {
+    let mut text = String::new();
+    let read = if file.as_os_str() == "-" {
+        io::stdin().read_to_string(&mut text).map(|_| ())
+    } else {
+        fs::read_to_string(file).map(|read| text = read)
+    };
+    read.map_err(|error| Failure::Usage(format!("{}: {error}", file.display())))?;
+    Ok(text)
 }
 
 #[cfg(test)]

@@ -1,21 +1,36 @@
-//! `holdfast operator connections`: who is connected to the server that is asked, and how.
+//! `holdfast operator`: connections, health, raft. Snapshots and the key ring have files of their own.
 
 use std::io::Write;
 
 use serde_json::{Value, json};
 
-use crate::cli::args::OperatorCommand;
+use crate::cli::args::{OperatorCommand, RaftCommand};
+use crate::cli::keyring;
 use crate::cli::output;
+use crate::cli::snapshot;
 use crate::cli::{Context, Exit, Failure};
-use crate::wire::body::operator::{ConnectionStub, ConnectionsResponse};
+use crate::wire::body::operator::{
+    ConnectionStub, ConnectionsResponse, LeadershipTransferResponse, OperatorHealthReply, RaftConfigurationResponse,
+    RaftPeerByIdRequest, RaftPeerRequest,
+};
 use crate::wire::body::query::GenericRequest;
+use crate::wire::msgpack::Raw;
 
-/// Runs it.
+/// Runs one of them.
 ///
 /// # Errors
 /// The client's.
 pub(crate) fn run(context: &Context, out: &mut dyn Write, command: &OperatorCommand) -> Result<Exit, Failure> {
-    let OperatorCommand::Connections = command;
+    match command {
+        OperatorCommand::Connections => connections(context, out),
+        OperatorCommand::Health => health(context, out),
+        OperatorCommand::Raft(command) => raft(context, out, command),
+        OperatorCommand::Snapshot(command) => snapshot::run(context, out, command),
+        OperatorCommand::Keyring(command) => keyring::run(context, out, command),
+    }
+}
+
+fn connections(context: &Context, out: &mut dyn Write) -> Result<Exit, Failure> {
     let request = GenericRequest { query: context.query() };
     let reply: ConnectionsResponse = context.client().call("Holdfast.Connections", &request)?;
     if context.json {
@@ -24,6 +39,90 @@ pub(crate) fn run(context: &Context, out: &mut dyn Write, command: &OperatorComm
         print(out, &reply)?;
     }
     Ok(Exit::Done)
+}
+
+fn yes_no(yes: bool) -> String {
+    if yes { "yes" } else { "no" }.to_owned()
+}
+
+/// Fails when not all servers are healthy, so that scripts can tell.
+fn health(context: &Context, out: &mut dyn Write) -> Result<Exit, Failure> {
+    let request = GenericRequest { query: context.query() };
+    let reply: OperatorHealthReply = context.client().call("Operator.ServerHealth", &request)?;
+    if context.json {
+        let servers = reply.servers.iter().map(|one| {
+            json!({
+                "id": one.id, "name": one.name, "address": one.address, "healthy": one.healthy, "leader": one.leader,
+                "voter": one.voter, "last_term": one.last_term, "last_index": one.last_index,
+            })
+        });
+        let value = json!({
+            "healthy": reply.healthy, "failure_tolerance": reply.failure_tolerance,
+            "servers": servers.collect::<Vec<_>>(),
+        });
+        output::json(out, &value)?;
+    } else {
+        writeln!(out, "Healthy: {}, servers that may fail: {}\n", yes_no(reply.healthy), reply.failure_tolerance)?;
+        let head = ["Name", "Address", "Healthy", "Leader", "Voter", "Index"];
+        let mut rows = vec![head.map(str::to_owned).to_vec()];
+        rows.extend(reply.servers.iter().map(|one| {
+            vec![
+                output::clean(&one.name),
+                output::clean(&one.address),
+                yes_no(one.healthy),
+                yes_no(one.leader),
+                yes_no(one.voter),
+                one.last_index.to_string(),
+            ]
+        }));
+        output::table(out, &rows)?;
+    }
+    Ok(if reply.healthy { Exit::Done } else { Exit::Failed })
+}
+
+fn raft(context: &Context, out: &mut dyn Write, command: &RaftCommand) -> Result<Exit, Failure> {
+    let mut client = context.client();
+    match command {
+        RaftCommand::ListPeers => {
+            let request = GenericRequest { query: context.query() };
+            let reply: RaftConfigurationResponse = client.call("Operator.RaftGetConfiguration", &request)?;
+            if context.json {
+                let rows = reply.servers.iter().map(|one| {
+                    json!({
+                        "id": one.id, "name": one.node, "address": one.address, "leader": one.leader,
+                        "voter": one.voter,
+                    })
+                });
+                output::json(out, &Value::from(rows.collect::<Vec<_>>()))?;
+            } else {
+                let mut rows = vec![["ID", "Name", "Address", "Leader", "Voter"].map(str::to_owned).to_vec()];
+                rows.extend(reply.servers.iter().map(|one| {
+                    vec![
+                        output::clean(&one.id),
+                        output::clean(&one.node),
+                        output::clean(&one.address),
+                        yes_no(one.leader),
+                        yes_no(one.voter),
+                    ]
+                }));
+                output::table(out, &rows)?;
+            }
+            Ok(Exit::Done)
+        }
+        RaftCommand::RemovePeer { id } => {
+            let request = RaftPeerByIdRequest { id: id.clone(), write: context.write() };
+            client.call::<_, Raw>("Operator.RaftRemovePeerByID", &request)?;
+            writeln!(out, "Removed {}", output::clean(id))?;
+            Ok(Exit::Done)
+        }
+        RaftCommand::TransferLeadership { id } => {
+            let request = RaftPeerRequest { id: id.clone(), write: context.write(), ..RaftPeerRequest::default() };
+            let reply: LeadershipTransferResponse = client.call("Operator.TransferLeadershipToPeer", &request)?;
+            let what = if reply.noop { "It leads already:" } else { "Asked to lead:" };
+            writeln!(out, "{what} {}", output::clean(&reply.to.address))?;
+            Ok(Exit::Done)
+        }
+    }
 }
 
 fn to_json(stub: &ConnectionStub) -> Value {

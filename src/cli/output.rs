@@ -1,5 +1,6 @@
 //! Tables and JSON, as text; knows nothing of what is in them.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::io::Write;
 
@@ -28,6 +29,19 @@ pub(crate) fn table(out: &mut dyn Write, rows: &[Vec<String>]) -> io::Result<()>
 /// The writer's.
 pub(crate) fn pairs(out: &mut dyn Write, pairs: &[(&str, String)]) -> io::Result<()> {
     let rows: Vec<Vec<String>> = pairs.iter().map(|(name, value)| vec![(*name).to_owned(), value.clone()]).collect();
+    table(out, &rows)
+}
+
+/// A title and its names and values, below an empty line; nothing when there are none.
+///
+/// # Errors
+/// The writer's.
+pub(crate) fn map(out: &mut dyn Write, title: &str, map: Option<&BTreeMap<String, String>>) -> io::Result<()> {
+    let rows: Vec<_> = map.into_iter().flatten().map(|(key, value)| vec![clean(key), clean(value)]).collect();
+    if rows.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "\n{title}")?;
     table(out, &rows)
 }
 

@@ -43,7 +43,7 @@ pub(crate) fn exchange(channel: &mut Channel, request: &[u8], seq: u64, deadline
 }
 
 /// What a failed read or write means for the request.
-fn classify(channel: &Channel, before: u64, cause: &io::Error) -> Error {
+pub(crate) fn classify(channel: &Channel, before: u64, cause: &io::Error) -> Error {
     let sent = channel.bytes_written() > before;
     match cause.kind() {
         io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => Error::Deadline { sent },
@@ -53,13 +53,13 @@ fn classify(channel: &Channel, before: u64, cause: &io::Error) -> Error {
 }
 
 /// What can go wrong while a value arrives.
-enum Arrival {
+pub(crate) enum Arrival {
     Io(io::Error),
     Bytes(Error),
 }
 
 impl Arrival {
-    fn or_else(self, classify: impl FnOnce(io::Error) -> Error) -> Error {
+    pub(crate) fn or_else(self, classify: impl FnOnce(io::Error) -> Error) -> Error {
         match self {
             Arrival::Io(cause) => classify(cause),
             Arrival::Bytes(error) => error,
@@ -68,14 +68,14 @@ impl Arrival {
 }
 
 /// Bytes of a reply that have arrived and belong to no value yet.
-#[derive(Default)]
-struct Incoming {
-    bytes: Vec<u8>,
+#[derive(Debug, Default)]
+pub(crate) struct Incoming {
+    pub(crate) bytes: Vec<u8>,
 }
 
 impl Incoming {
     /// Reads until one whole msgpack value is there, and takes it.
-    fn value(&mut self, channel: &mut Channel) -> Result<Vec<u8>, Arrival> {
+    pub(crate) fn value(&mut self, channel: &mut Channel) -> Result<Vec<u8>, Arrival> {
         let mut scanner = Scanner::default();
         let mut buffer = vec![0; READ_BYTES];
         loop {

@@ -8,12 +8,14 @@ pub mod body;
 mod call;
 mod error;
 mod socket;
+mod stream;
 mod tls;
 
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
 pub use crate::client::error::Error;
+pub use crate::client::stream::Stream;
 pub use crate::client::tls::{ServerName, TlsError, TlsFiles, TlsSettings, load_tls};
 use crate::wire::first_byte::FirstByte;
 use crate::wire::msgpack::Msg;
@@ -88,6 +90,16 @@ impl Client {
         R::from_bytes(&body).map_err(|error| Error::Malformed(format!("{method}: {error}")))
     }
 
+    /// Opens a streaming call on a connection of its own: header, ack, argument. What follows is the stream's.
+    ///
+    /// # Errors
+    /// As [`Client::call`]; a refused header is [`Error::Refused`].
+    pub fn stream<Q: Msg>(&self, method: &str, argument: &Q) -> Result<Stream, Error> {
+        let deadline = Instant::now() + self.settings.timeout;
+        let channel = self.dial_for(FirstByte::Streaming, deadline)?;
+        Stream::open(channel, method, &argument.to_bytes(), deadline)
+    }
+
     /// Sends a request and reads its reply's body; keeps the connection when that went well.
     fn exchange(&mut self, mut channel: Channel, request: &[u8], deadline: Instant) -> Result<Vec<u8>, Error> {
         let body = call::exchange(&mut channel, request, self.last_seq, deadline)?;
@@ -95,14 +107,18 @@ impl Client {
         Ok(body)
     }
 
-    /// Connects, with TLS if it is set, and says what will be spoken.
     fn dial(&self, deadline: Instant) -> Result<Channel, Error> {
+        self.dial_for(FirstByte::Rpc, deadline)
+    }
+
+    /// Connects, with TLS if it is set, and says what will be spoken.
+    fn dial_for(&self, speech: FirstByte, deadline: Instant) -> Result<Channel, Error> {
         let socket = self.connect(deadline)?;
         let mut channel = match &self.settings.tls {
             None => Channel::plain(socket),
             Some(tls) => Channel::secure(socket, tls, deadline).map_err(|cause| self.unreachable(cause))?,
         };
-        channel.greet(FirstByte::Rpc).map_err(|cause| self.unreachable(cause))?;
+        channel.greet(speech).map_err(|cause| self.unreachable(cause))?;
         Ok(channel)
     }
 

@@ -110,6 +110,10 @@ impl Server {
             return self.answer_error(now, id, "internal error");
         }
         let decided_at = active.decided_at;
+        if self.caller_has_gone(now, id) {
+            return;
+        }
+        let Some(active) = self.active(id) else { return };
         let place = (queue.namespace, queue.path);
         let turn = match active.turn.as_deref() {
             Some(turn) if turn.place == place => turn.clone(),

@@ -14,10 +14,14 @@ pub mod keyring;
 mod leader;
 mod links;
 pub mod lock_queue;
+#[cfg(test)]
+mod lock_tests;
 pub mod locks;
 mod monitor;
 mod node_calls;
 pub mod nodes;
+#[cfg(test)]
+mod operator_tests;
 pub mod park;
 mod parking;
 pub mod port;
@@ -243,7 +247,7 @@ impl Server {
             Input::Ran { job, outcome } => self.on_ran(now, job, outcome),
             Input::Notices(notices) => self.on_notices(now, notices),
             Input::NotEnqueued { id } => self.on_not_enqueued(now, id),
-            Input::Keys { signer, sealer } => self.on_keys(signer, sealer),
+            Input::Keys { signer, sealer } => self.on_keys(now, signer, sealer),
             Input::NoKey { error } => self.on_no_key(now, &error),
             Input::LogLine(line) => self.on_log_line(now, &line),
             Input::Reload(reload) => self.on_reload(now, *reload),

@@ -53,7 +53,7 @@ impl Server {
 
     /// Whether the caller has said that it sends no more, which came before the call was to wait (R1.97): its
     /// connection is closed then.
-    fn caller_has_gone(&mut self, now: Instant, id: CallId) -> bool {
+    pub(super) fn caller_has_gone(&mut self, now: Instant, id: CallId) -> bool {
         let Some(Call { origin: Origin::Rpc { conn, .. } | Origin::Http { conn, .. }, .. }) = self.calls.get(id.0)
         else {
             return true;

@@ -473,11 +473,12 @@ impl Server {
         }
     }
 
-    /// Whose stream it is, and what it asked for, while its handler runs.
-    pub(super) fn starting_stream(&self, key: Key) -> Option<(ConnId, &'static str, Arc<[u8]>)> {
+    /// Whose stream it is, how it came, and what it asked for, while its handler runs.
+    pub(super) fn starting_stream(&self, key: Key) -> Option<(ConnId, &'static str, &'static str, Arc<[u8]>)> {
         let source = self.sources.get(key)?;
+        let via = if source.http.is_some() { "http" } else { "rpc" };
         match &source.kind {
-            Kind::Starting { body, .. } => Some((source.conn, source.method.name, Arc::clone(body))),
+            Kind::Starting { body, .. } => Some((source.conn, via, source.method.name, Arc::clone(body))),
             _ => None,
         }
     }

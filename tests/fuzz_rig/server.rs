@@ -113,7 +113,7 @@ pub fn ctx() -> Ctx {
         server: Arc::new(facts),
         leader_rpc_addr: "127.0.0.1:4647".into(),
         is_leader: true,
-        raft: RaftFacts { last_term: 2, last_index: 77, stable_since: None },
+        raft: RaftFacts { last_term: 2, last_index: 77, ..RaftFacts::default() },
         servers: Arc::from([server]),
         last_contact: Duration::ZERO,
         known_leader: true,

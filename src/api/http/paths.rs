@@ -14,7 +14,7 @@ use super::body::{self, Fields};
 use super::query::Query;
 use super::render::Show;
 use super::reply::{INVALID_METHOD, Refusal, refusal};
-use super::{HttpFacts, Plan, StreamBody, View};
+use super::{HttpFacts, Plan, StreamBody, View, not_served};
 use super::{paths_acl, paths_agent, paths_nodes, paths_operator, paths_others, paths_vars};
 
 /// What a path makes of a request, or the answer that refuses it.
@@ -203,6 +203,14 @@ impl Ask<'_> {
     /// Refuses any method but GET.
     pub(super) fn get_only(&self) -> Result<(), Refusal> {
         if self.method() == "GET" { Ok(()) } else { Err(refusal(405, INVALID_METHOD)) }
+    }
+
+    /// Refuses writes to what the peer lets be written and we do not, and other methods.
+    pub(super) fn only_read_here(&self) -> Result<(), Refusal> {
+        match self.method() {
+            "PUT" | "POST" | "DELETE" => Err(not_served(self.request).into()),
+            _ => self.get_only(),
+        }
     }
 
     /// Refuses any method but PUT and POST, which mean the same.

@@ -169,14 +169,14 @@ const POOLS: [(&str, &str); 2] =
     [("all", "Node pool with all nodes in the cluster."), ("default", "Default node pool.")];
 
 fn pools(ask: &Ask<'_>) -> Planned {
-    ask.get_only()?;
+    ask.only_read_here()?;
     let prefix = ask.read()?.prefix;
     let pools: Vec<String> = POOLS.iter().filter(|(name, _)| name.starts_with(&prefix)).map(pool_json).collect();
     Ok(fixed(ask, format!("[{}]", pools.join(","))))
 }
 
 fn pool(ask: &Ask<'_>) -> Planned {
-    ask.get_only()?;
+    ask.only_read_here()?;
     ask.read()?;
     match POOLS.iter().find(|(name, _)| *name == ask.part(0)) {
         Some(pool) => Ok(fixed(ask, pool_json(pool))),

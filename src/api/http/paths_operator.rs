@@ -160,9 +160,9 @@ fn snapshot(ask: &Ask<'_>) -> Planned {
     }
 }
 
-/// There is none to show.
+/// There is none to show, and none to take.
 fn license(ask: &Ask<'_>) -> Planned {
-    ask.get_only()?;
+    ask.only_read_here()?;
     Ok(Plan::Reply(empty_reply(204)))
 }
 

@@ -20,7 +20,7 @@ fn signer_of(key_id: &str, byte: u8) -> Arc<Signer> {
 }
 
 /// The key of the server under test.
-fn signer(key_id: &str) -> Arc<Signer> {
+pub(super) fn signer(key_id: &str) -> Arc<Signer> {
     signer_of(key_id, 1)
 }
 

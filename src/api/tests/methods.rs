@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::super::methods::{METHODS, STREAMING};
+use super::acl_world::ROOT;
 use super::*;
 
 #[test]
@@ -36,7 +37,7 @@ fn unknown_names_are_refused_in_the_words_of_net_rpc() {
     ] {
         assert_eq!(method(name).unwrap_err(), UnknownMethod(error.to_owned()));
     }
-    for name in ["Nope.Stream", "Agent.MonitorExport", "Operator.SnapshotSave", "Operator.SnapshotRestore", ""] {
+    for name in ["Nope.Stream", "Agent.MonitorExport", "Operator.Snapshot", ""] {
         let error = format!("Unknown rpc method: \"{name}\"");
         assert_eq!(streaming_method(name).unwrap_err(), UnknownMethod(error));
     }
@@ -105,6 +106,7 @@ fn any_value() -> impl Strategy<Value = Vec<u8>> {
         prop::sample::select(vec![
             NODE,
             SECRET,
+            ROOT,
             "ready",
             "down",
             "*",
@@ -165,11 +167,23 @@ fn any_key() -> impl Strategy<Value = String> {
         "Name",
         "Datacenter",
         "Meta",
+        "Tokens",
+        "Policies",
+        "Roles",
+        "ACLRoles",
+        "AccessorID",
+        "AccessorIDs",
+        "ExpirationTime",
+        "ExpirationTTL",
+        "Rules",
+        "Type",
+        "Names",
+        "Namespaces",
+        "Namespace",
         "Op",
         "Ops",
         "Var",
         "Path",
-        "Namespace",
         "Items",
         "Lock",
         "LockID",
@@ -182,8 +196,12 @@ fn any_key() -> impl Strategy<Value = String> {
 
 /// A map as a call might bring it.
 fn any_arguments() -> impl Strategy<Value = Vec<u8>> {
-    prop::collection::vec((any_key(), any_value()), 0..8)
-        .prop_map(|pairs| map(&pairs.iter().map(|(key, value)| (key.as_str(), value.clone())).collect::<Vec<_>>()))
+    (prop::collection::vec((any_key(), any_value()), 0..8), any::<bool>()).prop_map(|(mut pairs, by_root)| {
+        if by_root {
+            pairs.push(("AuthToken".to_owned(), text(ROOT)));
+        }
+        map(&pairs.iter().map(|(key, value)| (key.as_str(), value.clone())).collect::<Vec<_>>())
+    })
 }
 
 proptest! {
@@ -195,8 +213,9 @@ proptest! {
         shaped in any_arguments(),
         cut in any::<prop::sample::Index>(),
         last_run: bool,
+        acls: bool,
     ) {
-        let mut world = World::with_node();
+        let mut world = if acls { World::with_acls() } else { World::with_node() };
         world.last_run = last_run;
         let short = &shaped[..cut.index(shaped.len())];
         for body in [wild.as_slice(), shaped.as_slice(), short, &[], &[0xc0], &[0x90]] {

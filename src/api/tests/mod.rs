@@ -2,15 +2,23 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod acl_world;
 mod agents;
 mod filters;
 mod identities;
 mod locks;
 mod methods;
+mod namespaces;
 mod nodes;
+mod operators;
+mod policies;
+mod rights;
 mod streams;
+mod subscriptions;
+mod tokens;
 mod variable_checks;
 mod variable_lists;
+mod variable_rights;
 mod variable_txn;
 mod variable_vectors;
 mod variables;

@@ -12,7 +12,7 @@ pub(super) fn list(world: &mut World, query: &QueryOptions) -> Came {
     world.call_bytes("Variables.List", &query.to_bytes())
 }
 
-fn paths(reply: &VariablesListResponse) -> Vec<String> {
+pub(super) fn paths(reply: &VariablesListResponse) -> Vec<String> {
     reply.data.iter().map(|var| format!("{}.{}", var.namespace, var.path)).collect()
 }
 

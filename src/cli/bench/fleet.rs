@@ -232,7 +232,8 @@ impl Source for Heartbeats {
     }
 }
 
-fn append(request: &impl Msg, body: &mut Vec<u8>) {
+/// Puts a request's bytes behind those that are there.
+pub(crate) fn append(request: &impl Msg, body: &mut Vec<u8>) {
     let mut e = Encoder { out: std::mem::take(body) };
     request.encode(&mut e);
     *body = e.out;

@@ -10,10 +10,12 @@ use crate::cli::Failure;
 use crate::cli::bench::net::Plan;
 use crate::cli::bench::pipe::{Pipe, Took};
 use crate::cli::bench::reply::{Found, find};
+use crate::client::MAX_REPLY_BYTES;
 use crate::mux::session::{Event, Limits, MuxSession, OpenError, Side};
 use crate::wire::first_byte::FirstByte;
-use crate::wire::msgpack::Encoder;
+use crate::wire::msgpack::{Encoder, Msg, Scan, Scanner};
 use crate::wire::rpc;
+use crate::wire::streaming::StreamingHeader;
 
 /// What a connection speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +82,8 @@ struct Channel {
     sent: Instant,
     seq: u64,
     busy: bool,
+    /// A streaming call: every message that arrives is an answer, and there is no end to them.
+    streaming: bool,
 }
 
 /// The yamux layer.
@@ -161,6 +165,32 @@ impl Link {
             }
         }
         if self.batch { Ok(()) } else { self.flush().map_err(broken) }
+    }
+
+    /// Starts a streaming call on a channel that was never used: header and argument together.
+    ///
+    /// # Errors
+    /// The connection cannot take it, or has no streams.
+    pub(crate) fn stream(
+        &mut self,
+        channel: usize,
+        method: &str,
+        argument: &[u8],
+        now: Instant,
+    ) -> Result<(), Failure> {
+        let (Some(mux), Some(slot)) = (&mut self.mux, self.channels.get_mut(channel)) else {
+            return Err(Failure::Other(format!("connection has no stream {channel}")));
+        };
+        let mut e = Encoder::new();
+        e.out.push(FirstByte::Streaming.byte());
+        StreamingHeader { method: method.to_owned() }.encode(&mut e);
+        e.raw(argument);
+        slot.sent = now;
+        slot.busy = true;
+        slot.streaming = true;
+        slot.unsent = e.out;
+        mux.to_open.push_back(channel);
+        self.open_streams(now)
     }
 
     /// Opens streams for the channels that wait for one, as many as the session permits.
@@ -316,6 +346,14 @@ impl Link {
             whole.extend_from_slice(bytes);
             whole.as_slice()
         };
+        if slot.streaming {
+            let rest = self.messages(channel, message, now, load)?;
+            let partial = message.get(rest..).unwrap_or_default().to_vec();
+            if let Some(slot) = self.channels.get_mut(channel) {
+                slot.partial = partial;
+            }
+            return Ok(After::Keep);
+        }
         let found = find(message).map_err(|error| Failure::Other(format!("answer cannot be read: {error}")))?;
         let Found::Whole { len, seq, error, body } = found else {
             slot.partial = if whole.is_empty() { bytes.to_vec() } else { whole };
@@ -329,6 +367,23 @@ impl Link {
         }
         slot.busy = false;
         load.answer(self, Answer { channel, sent: self.sent_at(channel), now, body })
+    }
+
+    /// Hands on the whole messages of a streaming call; says where the rest begins.
+    fn messages(&mut self, channel: usize, bytes: &[u8], now: Instant, load: &mut impl Load) -> Result<usize, Failure> {
+        let mut at = 0;
+        loop {
+            let rest = bytes.get(at..).unwrap_or_default();
+            let scanned = Scanner::default().scan(rest, MAX_REPLY_BYTES);
+            match scanned.map_err(|error| Failure::Other(format!("message cannot be read: {error}")))? {
+                Scan::Complete(len) if !rest.is_empty() => {
+                    let body = rest.get(..len).unwrap_or_default();
+                    load.answer(self, Answer { channel, sent: self.sent_at(channel), now, body })?;
+                    at += len;
+                }
+                _ => return Ok(at),
+            }
+        }
     }
 
     fn sent_at(&self, channel: usize) -> Instant {

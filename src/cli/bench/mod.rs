@@ -17,11 +17,13 @@ mod ping;
 mod pipe;
 mod reply;
 mod report;
+mod stream;
+mod vars;
 
 use std::io::Write;
 use std::time::Duration;
 
-use crate::cli::args::{BenchCommand, Common, Shape, Span};
+use crate::cli::args::{BenchCommand, Common, Shape, Span, Variables};
 use crate::cli::bench::closed_loop::Stretch;
 use crate::cli::bench::link::Speech;
 use crate::cli::bench::meter::Meter;
@@ -53,9 +55,27 @@ pub(crate) fn run(context: &Context, out: &mut dyn Write, command: &BenchCommand
         BenchCommand::Heartbeat { nodes, shape, span, keep, common } => {
             heartbeat::run(&bench(context, common)?, *nodes, *shape, span, *keep)
         }
+        BenchCommand::Read { variables, shape, span, common } => {
+            vars::read(&bench(context, common)?, &variables.ask(*shape, span))
+        }
+        BenchCommand::List { variables, shape, span, common } => {
+            vars::list(&bench(context, common)?, &variables.ask(*shape, span))
+        }
+        BenchCommand::Write { variables, shape, span, common } => {
+            vars::write(&bench(context, common)?, &variables.ask(*shape, span))
+        }
+        BenchCommand::Stream { shape, writes, settle, common } => {
+            stream::run(&bench(context, common)?, *shape, *writes, *settle)
+        }
     }?;
     report.print(out, context.json)?;
     Ok(Exit::Done)
+}
+
+impl Variables {
+    fn ask<'a>(&self, shape: Shape, span: &'a Span) -> vars::Ask<'a> {
+        vars::Ask { count: self.vars, bytes: self.size, shape, span }
+    }
 }
 
 /// What every bench works with.

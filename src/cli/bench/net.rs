@@ -160,6 +160,21 @@ impl Net {
         }
     }
 
+    /// Starts a streaming call on a channel of a connection.
+    ///
+    /// # Errors
+    /// A connection that is gone, or cannot take it.
+    pub(crate) fn stream(&mut self, link: usize, channel: usize, method: &str, body: &[u8]) -> Result<(), Failure> {
+        let now = self.now();
+        match self.links.get_mut(link) {
+            Some(Some(link)) => {
+                link.stream(channel, method, body, now)?;
+                link.flush().map_err(broken)
+            }
+            _ => Err(Failure::Lost("connection lost".to_owned())),
+        }
+    }
+
     /// Waits for the system, until `until` at the latest, and works through what it says.
     ///
     /// # Errors

@@ -16,14 +16,18 @@ use crate::cli::bench::link::{After, Answer, Link, Load, Speech};
 use crate::cli::bench::meter::Usage;
 use crate::cli::bench::net::Net;
 use crate::cli::bench::report::{Latencies, Report};
+use crate::cli::bench::vars::BenchVars;
 use crate::cli::bench::{Bench, PING, shape_parameters};
 use crate::client::Client;
-use crate::wire::body::node_call::{NodeSpecificRequest, NodeUpdateResponse};
+use crate::wire::body::node_call::NodeSpecificRequest;
 use crate::wire::body::query::{GenericRequest, QueryMeta, QueryOptions};
+use crate::wire::body::var::VariablesReadRequest;
 use crate::wire::msgpack::{Msg, Raw};
 
 /// Connections that prepare the nodes, and streams on each.
 const PREPARING: Shape = Shape { connections: 2, streams: 16 };
+/// Bytes of a variable's value.
+const VALUE_BYTES: usize = 100;
 /// Time a query asks to wait at most: the longest that servers grant.
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
 /// Answers that nobody's write explains, for each query; more mean that the server does not let queries wait.
@@ -44,18 +48,19 @@ impl Ask {
         self.shape.connections * self.shape.streams
     }
 
-    fn nodes(&self) -> usize {
+    /// Nodes or variables that are asked for.
+    fn subjects(&self) -> usize {
         match self.query {
-            Query::List | Query::Node => 1,
-            Query::Nodes | Query::Allocs => self.queries(),
+            Query::List | Query::Node | Query::Var => 1,
+            Query::Nodes | Query::Allocs | Query::Vars => self.queries(),
         }
     }
 
     /// Queries that one write wakes.
     fn woken(&self) -> usize {
         match self.query {
-            Query::List | Query::Node => self.queries(),
-            Query::Nodes => 1,
+            Query::List | Query::Node | Query::Var => self.queries(),
+            Query::Nodes | Query::Vars => 1,
             Query::Allocs => 0,
         }
     }
@@ -66,6 +71,57 @@ impl Ask {
             Query::Node => "node",
             Query::Nodes => "nodes",
             Query::Allocs => "allocs",
+            Query::Var => "var",
+            Query::Vars => "vars",
+        }
+    }
+}
+
+/// What is asked for, and changes.
+enum Subjects {
+    Nodes(Vec<BenchNode>),
+    Vars(BenchVars),
+}
+
+impl Subjects {
+    fn new(bench: &Bench<'_>, ask: &Ask) -> Subjects {
+        match ask.query {
+            Query::Var | Query::Vars => Subjects::Vars(BenchVars::new(bench, ask.subjects(), VALUE_BYTES)),
+            Query::List | Query::Node | Query::Nodes | Query::Allocs => Subjects::Nodes(fleet::invent(ask.subjects())),
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Subjects::Nodes(nodes) => nodes.len(),
+            Subjects::Vars(vars) => vars.len(),
+        }
+    }
+
+    /// Makes them; gives the index of each one's last change.
+    fn make(&self, bench: &Bench<'_>) -> Result<Vec<u64>, Failure> {
+        match self {
+            Subjects::Nodes(nodes) => make_nodes(bench, nodes),
+            Subjects::Vars(vars) => vars.make(bench),
+        }
+    }
+
+    fn remove(&self, bench: &Bench<'_>) -> Result<(), Failure> {
+        match self {
+            Subjects::Nodes(nodes) => fleet::deregister(bench.context, &mut bench.context.client(), nodes),
+            Subjects::Vars(vars) => vars.remove(bench),
+        }
+    }
+
+    /// What changes one of them.
+    fn change(&self, bench: &Bench<'_>, nth: usize) -> Option<(&'static str, Raw)> {
+        let raw = |bytes: Vec<u8>| Raw(bytes.into());
+        match self {
+            Subjects::Nodes(nodes) => {
+                let node = nodes.get(nth)?;
+                Some(("Node.Register", raw(node.registration(&bench.context.region).to_bytes())))
+            }
+            Subjects::Vars(vars) => Some(("Variables.Apply", raw(vars.set(nth).to_bytes()))),
         }
     }
 }
@@ -81,21 +137,21 @@ pub(crate) fn run(bench: &Bench<'_>, ask: &Ask) -> Result<Report, Failure> {
     report.parameter("hold", format!("{:?}", ask.waiting.hold));
     report.parameter("settle", format!("{:?}", ask.waiting.settle));
     report.parameter("wakes", ask.wakes);
-    let nodes = fleet::invent(ask.nodes());
-    let outcome = load(bench, ask, &nodes, &mut report);
-    let removed = if ask.keep { Ok(()) } else { fleet::deregister(bench.context, &mut bench.context.client(), &nodes) };
+    let subjects = Subjects::new(bench, ask);
+    let outcome = load(bench, ask, &subjects, &mut report);
+    let removed = if ask.keep { Ok(()) } else { subjects.remove(bench) };
     outcome?;
     if let Err(failure) = removed {
-        report.note(format!("the nodes could not be removed: {failure}"));
+        report.note(format!("what was asked for could not be removed: {failure}"));
     }
     Ok(report)
 }
 
-fn load(bench: &Bench<'_>, ask: &Ask, nodes: &[BenchNode], report: &mut Report) -> Result<(), Failure> {
-    let indexes = prepare(bench, nodes)?;
+fn load(bench: &Bench<'_>, ask: &Ask, subjects: &Subjects, report: &mut Report) -> Result<(), Failure> {
+    let indexes = subjects.make(bench)?;
     let mut writer = bench.context.client();
     writer.call::<_, Raw>(PING, &GenericRequest { query: bench.query() })?;
-    let mut parked = Parked::new(bench, ask, nodes, indexes);
+    let mut parked = Parked::new(bench, ask, subjects, indexes);
     let mut net = bench.net(Speech::Multiplex, ask.shape.streams, ask.shape.connections)?;
     closed_loop::connect(&mut net, ask.shape.connections, bench.patience())?;
     wait(&mut net, &mut parked, ask.waiting.settle)?;
@@ -123,11 +179,11 @@ fn load(bench: &Bench<'_>, ask: &Ask, nodes: &[BenchNode], report: &mut Report) 
     memory_rows(report, empty, full, ask.queries(), "parked query");
     report.row_if("hold_server_cores", "server CPU while they wait", held.server_cores(), "cores");
     report.row("hold_early_answers", "answers while they wait", (parked.early - early) as f64, "");
-    wake_all(bench, ask, nodes, &mut net, &mut parked, &mut writer, report)
+    wake_all(bench, ask, subjects, &mut net, &mut parked, &mut writer, report)
 }
 
 /// Registers the nodes and reports them down; gives the index of each one's last change.
-fn prepare(bench: &Bench<'_>, nodes: &[BenchNode]) -> Result<Vec<u64>, Failure> {
+fn make_nodes(bench: &Bench<'_>, nodes: &[BenchNode]) -> Result<Vec<u64>, Failure> {
     let region = &bench.context.region;
     let mut net = bench.net(Speech::Multiplex, PREPARING.streams, PREPARING.connections)?;
     closed_loop::connect(&mut net, PREPARING.connections, bench.patience())?;
@@ -152,7 +208,7 @@ fn wait(net: &mut Net, parked: &mut Parked<'_>, time: Duration) -> Result<(), Fa
 struct Parked<'a> {
     bench: &'a Bench<'a>,
     ask: &'a Ask,
-    nodes: &'a [BenchNode],
+    subjects: &'a Subjects,
     /// Index that each query has seen; equal queries share the first.
     indexes: Vec<u64>,
     /// Answers that are still to come of a write that was made; 0 while none was.
@@ -164,17 +220,17 @@ struct Parked<'a> {
 }
 
 impl<'a> Parked<'a> {
-    fn new(bench: &'a Bench<'a>, ask: &'a Ask, nodes: &'a [BenchNode], mut indexes: Vec<u64>) -> Parked<'a> {
+    fn new(bench: &'a Bench<'a>, ask: &'a Ask, subjects: &'a Subjects, mut indexes: Vec<u64>) -> Parked<'a> {
         if ask.query == Query::Allocs {
             // Index of a table that nothing was ever written to.
             indexes.fill(1);
         }
-        Parked { bench, ask, nodes, indexes, awaited: 0, came: Vec::with_capacity(ask.queries()), early: 0 }
+        Parked { bench, ask, subjects, indexes, awaited: 0, came: Vec::with_capacity(ask.queries()), early: 0 }
     }
 
-    /// Place of a query's node and index.
+    /// Place of what a query asks for, and of its index.
     fn place(&self, slot: usize) -> usize {
-        if self.nodes.len() > 1 { slot } else { 0 }
+        if self.subjects.len() > 1 { slot } else { 0 }
     }
 
     /// A query, as it is sent.
@@ -185,10 +241,16 @@ impl<'a> Parked<'a> {
             max_query_time: i64::try_from(LONGEST_WAIT.as_nanos()).unwrap_or(i64::MAX),
             ..self.bench.query()
         };
-        let node = self.nodes.get(place);
+        let nodes = match self.subjects {
+            Subjects::Nodes(nodes) => nodes,
+            Subjects::Vars(vars) => {
+                return ("Variables.Read", VariablesReadRequest { path: vars.path(place), query }.to_bytes());
+            }
+        };
+        let node = nodes.get(place);
         let id = node.map(|node| node.id.clone()).unwrap_or_default();
         match self.ask.query {
-            Query::List => ("Node.List", GenericRequest { query }.to_bytes()),
+            Query::List | Query::Var | Query::Vars => ("Node.List", GenericRequest { query }.to_bytes()),
             Query::Node | Query::Nodes => {
                 ("Node.GetNode", NodeSpecificRequest { node_id: id, secret_id: String::new(), query }.to_bytes())
             }
@@ -251,7 +313,7 @@ struct Wakes {
 fn wake_all(
     bench: &Bench<'_>,
     ask: &Ask,
-    nodes: &[BenchNode],
+    subjects: &Subjects,
     net: &mut Net,
     parked: &mut Parked<'_>,
     writer: &mut Client,
@@ -270,10 +332,10 @@ fn wake_all(
             // All must be parked again, or the next write finds some on their way.
             wait(net, parked, if ask.woken() > 1 { ask.waiting.settle } else { Duration::from_millis(2) })?;
         }
-        // Any node but the last one woken; steps of a large prime pass all of them.
-        let node = nodes.get(wake.wrapping_mul(7919) % nodes.len().max(1));
-        let Some(node) = node else { return Ok(()) };
-        let usage = wake_once(bench, ask, node, net, parked, writer, &mut times)?;
+        // Any but the last one woken; steps of a large prime pass all of them.
+        let change = subjects.change(bench, wake.wrapping_mul(7919) % subjects.len().max(1));
+        let Some(change) = change else { return Ok(()) };
+        let usage = wake_once(bench, ask, &change, net, parked, writer, &mut times)?;
         // One answer is over too soon to say who was slow.
         if ask.woken() > 1 {
             report.generator(&usage);
@@ -294,13 +356,12 @@ fn wake_all(
 fn wake_once(
     bench: &Bench<'_>,
     ask: &Ask,
-    node: &BenchNode,
+    (method, request): &(&'static str, Raw),
     net: &mut Net,
     parked: &mut Parked<'_>,
     writer: &mut Client,
     times: &mut Wakes,
 ) -> Result<Usage, Failure> {
-    let request = node.registration(&bench.context.region);
     parked.came.clear();
     parked.awaited = ask.woken();
     let start = bench.meter.read()?;
@@ -308,7 +369,7 @@ fn wake_once(
     let (written, answered) = std::thread::scope(|scope| {
         let write = scope.spawn(|| {
             let begun = std::time::Instant::now();
-            writer.call::<_, NodeUpdateResponse>("Node.Register", &request).map(|_| (begun, begun.elapsed()))
+            writer.call::<_, Raw>(method, request).map(|_| (begun, begun.elapsed()))
         });
         let answered = net.turn_while(parked, until, "waking", |parked| parked.awaited > 0);
         (write.join(), answered)

@@ -152,3 +152,79 @@ fn check_end(case: &Case<'_>, hold: &Hold, wrongs: &mut Vec<String>) {
         wrongs.push(format!("a lock on {path:?} of index {} ended at t={ended}, not by t={latest}", hold.acquired));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::history::History;
+    use super::*;
+
+    fn at(seconds: u64) -> Instant {
+        Instant::from_nanos(seconds * 1_000_000_000)
+    }
+
+    fn write(kind: VarOpKind, lock_id: &str, fence: u64, wait: u64) -> VarWrite {
+        VarWrite {
+            kind,
+            path: 4,
+            nonce: 1,
+            check: 0,
+            lock_id: lock_id.to_owned(),
+            ttl: Duration::from_secs(5),
+            delay: Duration::from_secs(2),
+            fence,
+            wait: Duration::from_secs(wait),
+        }
+    }
+
+    fn op(write: VarWrite, times: (u64, u64), index: u64, ok: bool, fence: u64) -> Operation {
+        let outcome = Outcome::Done(Answered::Var(VarAnswered::Written { index, ok, fence }));
+        let asked = Asked::Var(VarAsked::Apply(write));
+        Operation { client: 0, life: 0, asked, invoked: at(times.0), returned: at(times.1), outcome }
+    }
+
+    fn wrongs(operations: Vec<Operation>) -> usize {
+        let history = History { operations, ..History::default() };
+        let case = Case { history: &history, steps: &[], end: at(100) };
+        let mut wrongs = Vec::new();
+        check(&case, &Replay::of(&[]), &mut wrongs);
+        wrongs.len()
+    }
+
+    fn acquire(lock_id: &str, times: (u64, u64), index: u64) -> Operation {
+        op(write(VarOpKind::LockAcquire, lock_id, 0, 0), times, index, true, index)
+    }
+
+    #[test]
+    fn two_holders_at_once_are_told() {
+        assert_eq!(wrongs(vec![acquire("a", (0, 1), 10), acquire("b", (8, 9), 20)]), 0, "its time and delay were over");
+        assert_eq!(wrongs(vec![acquire("a", (0, 1), 10), acquire("b", (3, 4), 20)]), 1);
+        assert_eq!(wrongs(vec![acquire("a", (0, 1), 10), acquire("b", (5, 6), 20)]), 1, "in its delay");
+        let release = op(write(VarOpKind::LockRelease, "a", 0, 0), (2, 3), 15, true, 10);
+        assert_eq!(wrongs(vec![acquire("a", (0, 1), 10), release, acquire("b", (3, 4), 20)]), 0);
+        let asked = Asked::Var(VarAsked::Renew { path: 4, lock_id: "a".to_owned() });
+        let outcome = Outcome::Done(Answered::Var(VarAnswered::Renewed));
+        let renewal = Operation { client: 0, life: 0, asked, invoked: at(4), returned: at(5), outcome };
+        assert_eq!(wrongs(vec![acquire("a", (0, 1), 10), renewal, acquire("b", (8, 9), 20)]), 1, "it was renewed");
+        let again = op(write(VarOpKind::LockAcquire, "b", 0, 0), (8, 9), 20, true, 10);
+        assert_eq!(wrongs(vec![acquire("a", (0, 1), 10), again]), 1, "the fence did not rise");
+    }
+
+    #[test]
+    fn an_old_fence_that_comes_through_is_told() {
+        let late = |fence, ok| op(write(VarOpKind::Set, "", fence, 0), (20, 21), 30, ok, 30);
+        let holds = || vec![acquire("a", (0, 1), 10), acquire("b", (8, 9), 20)];
+        for (fence, ok, expected) in [(10, true, 1), (10, false, 0), (20, true, 0), (0, true, 0)] {
+            let operations = holds().into_iter().chain([late(fence, ok)]).collect();
+            assert_eq!(wrongs(operations), expected, "fence {fence} done {ok}");
+        }
+    }
+
+    #[test]
+    fn a_turn_out_of_order_is_told() {
+        let wait =
+            |lock_id: &str, times, index| op(write(VarOpKind::LockAcquire, lock_id, 0, 60), times, index, true, index);
+        assert_eq!(wrongs(vec![wait("a", (0, 30), 10), wait("b", (10, 40), 20)]), 0);
+        assert_eq!(wrongs(vec![wait("a", (0, 40), 20), wait("b", (10, 30), 10)]), 1);
+        assert_eq!(wrongs(vec![wait("a", (9, 40), 20), wait("b", (10, 30), 10)]), 0, "nobody knows who was first");
+    }
+}

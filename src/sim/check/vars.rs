@@ -146,11 +146,12 @@ fn check_answer(
         (VarAsked::Read { path, .. }, VarAnswered::Read(index, seen)) => {
             let expected = seen.map(|SeenVar { modify_index, nonce, locked }| (modify_index, nonce, locked));
             let spans = replay.spans(*path, |version| version.seen == expected);
-            let (from, to) = meet(&spans, &[(least, most)]).first().copied().ok_or_else(|| {
+            let spans = meet(&spans, &[(least, most)]);
+            if spans.is_empty() {
                 let versions = replay.versions.get(*path).map_or(&[][..], Vec::as_slice);
-                format!("nothing like it was there from {least} to {most}: {versions:?}")
-            })?;
-            check_index(replay, *index, seen.map(|seen| seen.modify_index), (from, to))
+                return Err(format!("nothing like it was there from {least} to {most}: {versions:?}"));
+            }
+            check_index(replay, *index, seen.map(|seen| seen.modify_index), &spans)
         }
         (VarAsked::List { prefix, .. }, VarAnswered::List(index, listed)) => {
             let mut spans = vec![(least, most)];
@@ -162,20 +163,19 @@ fn check_answer(
                     return Err(format!("no such list was there from {least} to {most}, {name} does not fit"));
                 }
             }
-            let (from, to) = (spans.first().map_or(0, |span| span.0), spans.last().map_or(0, |span| span.1));
-            check_index(replay, *index, None, (from, to))
+            check_index(replay, *index, None, &spans)
         }
         _ => Ok(()),
     }
 }
 
-/// The index of a reply: the variable's own, or the table's at the time.
-fn check_index(replay: &Replay, index: u64, own: Option<u64>, (from, to): (u64, u64)) -> Result<(), String> {
-    let (least, most) = match own {
-        Some(own) => (own, own),
-        None => (replay.table_at(from).max(1), replay.table_at(to).max(1)),
+/// The index of a reply: the variable's own, or the table's at one of the times at which it may have been read.
+fn check_index(replay: &Replay, index: u64, own: Option<u64>, spans: &[(u64, u64)]) -> Result<(), String> {
+    let fits = |(from, to): &(u64, u64)| match own {
+        Some(own) => index == own,
+        None => (replay.table_at(*from).max(1)..=replay.table_at(*to).max(1)).contains(&index),
     };
-    if (least..=most).contains(&index) { Ok(()) } else { Err(format!("its index is not from {least} to {most}")) }
+    if spans.iter().any(fits) { Ok(()) } else { Err(format!("its index does not fit what was there in {spans:?}")) }
 }
 
 /// Where two lists of spans meet.

@@ -219,7 +219,7 @@ impl AclTables {
             token.expires_unix_nanos.map(|at| (at, Arc::from(token.body.accessor_id.as_str())))
         });
         assert_eq!(ends.collect::<OrdSet<(i64, Arc<str>)>>(), self.ends);
-        let names = self.roles.rows_from("").map(|role| (Arc::from(role.name.as_str()), Arc::from(role.id.as_str())));
+        let names = self.roles.rows_from("").map(|role| (Arc::from(&*role.name), Arc::from(&*role.id)));
         assert_eq!(names.collect::<OrdMap<Arc<str>, Arc<str>>>(), self.role_names);
     }
 }

@@ -81,24 +81,22 @@ fn other_readers_find_what_they_look_for() {
     assert_eq!(plain.len() % BLOCK, 0);
 }
 
+/// Packed bytes can say the same in several ways (a time in the head, another distance to the same zeros), so a flip is
+/// found or says the same.
 #[test]
-fn every_flipped_byte_is_found() {
+fn no_flipped_bit_changes_what_is_read() {
     let bytes = packed(b"the state of something");
-    for at in 0..bytes.len() {
-        // The time, the level and the system in the head of a gzip say nothing about what is in it.
-        if (4..10).contains(&at) {
-            continue;
-        }
-        for bit in [0x01, 0x10, 0x80] {
-            // A mark for text in the flags neither.
-            if (at, bit) == (3, 0x01) {
-                continue;
-            }
-            let mut bent = bytes.clone();
-            bent[at] ^= bit;
-            assert!(read(&bent).is_err(), "byte {at} bit {bit:#x}");
+    let read_before = read(&bytes).unwrap();
+    let mut refused = 0;
+    for at in 0..8 * bytes.len() {
+        let mut bent = bytes.clone();
+        bent[at / 8] ^= 1 << (at % 8);
+        match read(&bent) {
+            Ok(same) => assert_eq!(same, read_before, "bit {at}"),
+            Err(_) => refused += 1,
         }
     }
+    assert!(refused > 8 * bytes.len() * 8 / 10, "{refused} of {}", 8 * bytes.len());
 }
 
 #[test]

@@ -3,9 +3,20 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
 
 use crate::base::time;
+
+mod acl;
+mod bench;
+mod operator;
+mod var;
+
+pub use self::acl::{AclCommand, PolicyCommand, RoleCommand, TokenCommand};
+pub use self::bench::{BenchCommand, Common, Open, Query, Shape, Span, Variables, Waiting};
+pub use self::operator::{KeyringCommand, OperatorCommand, RaftCommand, SnapshotCommand};
+pub use self::var::{LockArgs, LockCommand, PutArgs, VarCommand};
 
 /// Address that is called when neither a flag nor the environment names one.
 pub const DEFAULT_ADDRESS: &str = "127.0.0.1:4647";
@@ -82,9 +93,31 @@ pub enum Command {
     /// Show the machines of the fleet
     #[command(subcommand)]
     Node(NodeCommand),
-    /// Look into one server
+    /// Read and write variables, and hold their locks
+    #[command(subcommand)]
+    Var(VarCommand),
+    /// Look after tokens, policies and roles
+    #[command(subcommand)]
+    Acl(AclCommand),
+    /// Look after namespaces
+    #[command(subcommand)]
+    Namespace(NamespaceCommand),
+    /// Print what happens, a JSON document a line, until interrupted
+    #[command(after_help = "Example: holdfast events --topic Variable:app/config --topic Node --index -1")]
+    Events(EventsArgs),
+    /// Print a server's or a node's log as it is written, until interrupted
+    #[command(after_help = "Example: holdfast monitor --level debug")]
+    Monitor(MonitorArgs),
+    /// Look into servers, and look after them
     #[command(subcommand)]
     Operator(OperatorCommand),
+    /// Print a script that completes these commands
+    #[command(after_help = "Example: holdfast completion bash > /etc/bash_completion.d/holdfast")]
+    Completion {
+        /// For which shell
+        #[arg(value_enum)]
+        shell: Shell,
+    },
     /// Load a server and measure it
     #[command(subcommand)]
     Bench(BenchCommand),
@@ -107,185 +140,74 @@ pub enum NodeCommand {
     },
 }
 
-/// What to look at in a server.
+/// What to do with namespaces.
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
-pub enum OperatorCommand {
-    /// List its connections: peer, protocol, TLS, certificate, node
-    Connections,
-}
-
-/// What to load a server with.
-#[derive(Clone, Debug, PartialEq, Subcommand)]
-pub enum BenchCommand {
-    /// Status.Ping on multiplexed streams, each the next as soon as the last is answered
-    Ping {
-        /// Over what it is spread.
-        #[command(flatten)]
-        shape: Shape,
-        /// How long it runs.
-        #[command(flatten)]
-        span: Span,
-        /// What all benches have.
-        #[command(flatten)]
-        common: Common,
+pub enum NamespaceCommand {
+    /// List namespaces
+    List {
+        /// Only those whose name begins so
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        prefix: String,
     },
-    /// Status.Ping on plain connections, one call at a time on each: nothing to batch
-    Raw {
-        /// Connections held open
-        #[arg(long, value_name = "N", default_value_t = 64, value_parser = at_least_one)]
-        connections: usize,
-        /// How long it runs.
-        #[command(flatten)]
-        span: Span,
-        /// What all benches have.
-        #[command(flatten)]
-        common: Common,
+    /// Show one namespace
+    Status {
+        /// Its name
+        #[arg(value_name = "NAME")]
+        name: String,
     },
-    /// Connection set-up: connect, one stream, one ping, close
-    Conn {
-        /// Connections in the making at the same time
-        #[arg(long, value_name = "N", default_value_t = 8, value_parser = at_least_one)]
-        concurrency: usize,
-        /// How long it runs.
-        #[command(flatten)]
-        span: Span,
-        /// What all benches have.
-        #[command(flatten)]
-        common: Common,
+    /// Make a namespace, or change one
+    #[command(
+        after_help = "Example: holdfast namespace apply --description \"The web team\" --meta contact=web@example.com web"
+    )]
+    Apply {
+        /// Words for people
+        #[arg(long, value_name = "TEXT")]
+        description: Option<String>,
+        /// A note about it; may be given again
+        #[arg(long, value_name = "KEY=VALUE")]
+        meta: Vec<String>,
+        /// Its name
+        #[arg(value_name = "NAME")]
+        name: String,
     },
-    /// Idle connections: memory of each, and whether they live
-    Idle {
-        /// Connections to open
-        #[arg(long, value_name = "N", default_value_t = 1000, value_parser = at_least_one)]
-        count: usize,
-        /// How far each connection goes before it falls silent
-        #[arg(long, value_enum, default_value_t = Open::Stream)]
-        open: Open,
-        /// How long it waits.
-        #[command(flatten)]
-        waiting: Waiting,
-        /// What all benches have.
-        #[command(flatten)]
-        common: Common,
-    },
-    /// Blocking queries: memory of each, and what waking them costs
-    Park {
-        /// What is asked: what all share, or what each has its own
-        #[arg(long, value_enum, default_value_t = Query::List)]
-        query: Query,
-        /// Over what it is spread.
-        #[command(flatten)]
-        shape: Shape,
-        /// How long it waits.
-        #[command(flatten)]
-        waiting: Waiting,
-        /// Writes to wake them by, one after another
-        #[arg(long, value_name = "N", default_value_t = 1)]
-        wakes: usize,
-        /// Leave the nodes that were registered
-        #[arg(long)]
-        keep: bool,
-        /// What all benches have.
-        #[command(flatten)]
-        common: Common,
-    },
-    /// Registrations, then heartbeats, of many nodes
-    Heartbeat {
-        /// Nodes to register
-        #[arg(long, value_name = "N", default_value_t = 1000, value_parser = at_least_one)]
-        nodes: usize,
-        /// Over what it is spread.
-        #[command(flatten)]
-        shape: Shape,
-        /// How long it runs.
-        #[command(flatten)]
-        span: Span,
-        /// Leave the nodes registered
-        #[arg(long)]
-        keep: bool,
-        /// What all benches have.
-        #[command(flatten)]
-        common: Common,
+    /// Remove a namespace that has no variables
+    Delete {
+        /// Its name
+        #[arg(value_name = "NAME")]
+        name: String,
     },
 }
 
-/// Over what the calls are spread.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Args)]
-pub struct Shape {
-    /// Connections held open
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
-    pub connections: usize,
-    /// Streams on each connection, with one call at a time on each
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
-    pub streams: usize,
+/// Which events.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub struct EventsArgs {
+    /// A topic (Node, Variable, ACLToken, ACLPolicy), with a key or "*"; may be given again [default: everything]
+    #[arg(long, value_name = "TOPIC[:KEY]")]
+    pub topic: Vec<String>,
+    /// Begin at this index: 0 with the oldest that is held, -1 with the next to come
+    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
+    pub index: i64,
+    /// Of things in this namespace, "*" for all
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    pub namespace: String,
 }
 
-/// How long is measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Args)]
-pub struct Span {
-    /// Measure for this long
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = time::parse_duration)]
-    pub duration: Duration,
-    /// Stop after this many calls, when that comes first
-    #[arg(long, value_name = "N")]
-    pub count: Option<u64>,
-    /// Load for this long before measuring
-    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = time::parse_duration)]
-    pub warmup: Duration,
-}
-
-/// How long is waited.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Args)]
-pub struct Waiting {
-    /// Hold still for this long, and measure what that costs the server
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = time::parse_duration)]
-    pub hold: Duration,
-    /// Let the server come to rest for this long before its memory is read
-    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = time::parse_duration)]
-    pub settle: Duration,
-}
-
-/// Flags of every bench.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Args)]
-pub struct Common {
-    /// Process id of the server, on this machine, to measure its CPU time and memory
-    #[arg(long, value_name = "PID")]
-    pub pid: Option<u32>,
-    /// Write the requests that one read sets off together (the default)
-    #[arg(long, overrides_with = "no_batch")]
-    pub batch: bool,
-    /// Write each request by itself
-    #[arg(long, overrides_with = "batch")]
-    pub no_batch: bool,
-    /// Spread connections over this many addresses, 127.0.0.1 and up (servers on loopback only)
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=250))]
-    pub sources: u8,
-}
-
-/// How far an idle connection goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Open {
-    /// Its first byte (06), no stream
-    Byte,
-    /// One stream, left open after one call
-    Stream,
-}
-
-/// What is asked by blocking queries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Query {
-    /// Node.List: equal queries, a write wakes all
-    List,
-    /// Node.GetNode of one node: equal queries, a write wakes all
-    Node,
-    /// Node.GetNode, each query of a node of its own: a write wakes one
-    Nodes,
-    /// Node.GetClientAllocs, each query of a node of its own: no write wakes any
-    Allocs,
+/// Whose log, and how much of it.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub struct MonitorArgs {
+    /// The least severe level that is shown: trace, debug, info, warn or error
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    pub level: String,
+    /// The log of this node's agent instead of a server's
+    #[arg(long, value_name = "ID", default_value = "")]
+    pub node: String,
+    /// Of this server: its name, its id, or "leader" [default: the one that is asked]
+    #[arg(long, value_name = "NAME", default_value = "", conflicts_with = "node")]
+    pub server: String,
 }
 
 /// Reads a count that may not be zero.
-fn at_least_one(text: &str) -> Result<usize, String> {
+pub(crate) fn at_least_one(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(0) => Err("at least 1 is needed".to_owned()),
         Ok(count) => Ok(count),
@@ -350,7 +272,7 @@ mod tests {
     // R6.26: flags are `Fl -name`, commands `Ss Cm name` heads, in man/holdfast.1.
     #[test]
     fn the_manual_and_the_definition_name_the_same() {
-        let manual = include_str!("../../man/holdfast.1");
+        let manual = include_str!("../../../man/holdfast.1");
         let (flags, names) = defined();
         let mut manual_flags = BTreeSet::new();
         let mut manual_names = BTreeSet::new();
@@ -363,7 +285,22 @@ mod tests {
                 manual_names.insert(name.to_owned());
             }
         }
-        let groups: BTreeSet<String> = ["node", "operator", "bench"].map(str::to_owned).into();
+        let groups: BTreeSet<String> = [
+            "node",
+            "var",
+            "acl",
+            "acl token",
+            "acl policy",
+            "acl role",
+            "namespace",
+            "operator",
+            "operator raft",
+            "operator snapshot",
+            "operator keyring",
+            "bench",
+        ]
+        .map(str::to_owned)
+        .into();
         assert_eq!(manual_flags, flags);
         assert_eq!(manual_names, names.difference(&groups).cloned().collect());
         for group in groups {

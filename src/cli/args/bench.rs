@@ -1,0 +1,253 @@
+//! The commands and flags of `holdfast bench`.
+
+use std::time::Duration;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use crate::base::time;
+use crate::cli::args::at_least_one;
+
+/// What to load a server with.
+#[derive(Clone, Debug, PartialEq, Subcommand)]
+pub enum BenchCommand {
+    /// Status.Ping on multiplexed streams, each the next as soon as the last is answered
+    Ping {
+        /// Over what it is spread.
+        #[command(flatten)]
+        shape: Shape,
+        /// How long it runs.
+        #[command(flatten)]
+        span: Span,
+        /// What all benches have.
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Status.Ping on plain connections, one call at a time on each: nothing to batch
+    Raw {
+        /// Connections held open
+        #[arg(long, value_name = "N", default_value_t = 64, value_parser = at_least_one)]
+        connections: usize,
+        /// How long it runs.
+        #[command(flatten)]
+        span: Span,
+        /// What all benches have.
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Connection set-up: connect, one stream, one ping, close
+    Conn {
+        /// Connections in the making at the same time
+        #[arg(long, value_name = "N", default_value_t = 8, value_parser = at_least_one)]
+        concurrency: usize,
+        /// How long it runs.
+        #[command(flatten)]
+        span: Span,
+        /// What all benches have.
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Idle connections: memory of each, and whether they live
+    Idle {
+        /// Connections to open
+        #[arg(long, value_name = "N", default_value_t = 1000, value_parser = at_least_one)]
+        count: usize,
+        /// How far each connection goes before it falls silent
+        #[arg(long, value_enum, default_value_t = Open::Stream)]
+        open: Open,
+        /// How long it waits.
+        #[command(flatten)]
+        waiting: Waiting,
+        /// What all benches have.
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Blocking queries: memory of each, and what waking them costs
+    Park {
+        /// What is asked: what all share, or what each has its own
+        #[arg(long, value_enum, default_value_t = Query::List)]
+        query: Query,
+        /// Over what it is spread.
+        #[command(flatten)]
+        shape: Shape,
+        /// How long it waits.
+        #[command(flatten)]
+        waiting: Waiting,
+        /// Writes to wake them by, one after another
+        #[arg(long, value_name = "N", default_value_t = 1)]
+        wakes: usize,
+        /// Leave the nodes that were registered
+        #[arg(long)]
+        keep: bool,
+        /// What all benches have.
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Registrations, then heartbeats, of many nodes
+    Heartbeat {
+        /// Nodes to register
+        #[arg(long, value_name = "N", default_value_t = 1000, value_parser = at_least_one)]
+        nodes: usize,
+        /// Over what it is spread.
+        #[command(flatten)]
+        shape: Shape,
+        /// How long it runs.
+        #[command(flatten)]
+        span: Span,
+        /// Leave the nodes registered
+        #[arg(long)]
+        keep: bool,
+        /// What all benches have.
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Variables.Read of one variable after the other, by the leader
+    Read {
+        /// Which variables.
+        #[command(flatten)]
+        variables: Variables,
+        /// Over what it is spread.
+        #[command(flatten)]
+        shape: Shape,
+        /// How long it runs.
+        #[command(flatten)]
+        span: Span,
+        /// What all benches have.
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Variables.List of all of them
+    List {
+        /// Which variables.
+        #[command(flatten)]
+        variables: Variables,
+        /// Over what it is spread.
+        #[command(flatten)]
+        shape: Shape,
+        /// How long it runs.
+        #[command(flatten)]
+        span: Span,
+        /// What all benches have.
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Variables.Apply, one variable after the other: each is on disk before it is answered
+    Write {
+        /// Which variables.
+        #[command(flatten)]
+        variables: Variables,
+        /// Over what it is spread.
+        #[command(flatten)]
+        shape: Shape,
+        /// How long it runs.
+        #[command(flatten)]
+        span: Span,
+        /// What all benches have.
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Subscribers of events: memory of each, and what telling them of a write costs
+    Stream {
+        /// Over what it is spread.
+        #[command(flatten)]
+        shape: Shape,
+        /// Variables to write, one after another
+        #[arg(long, value_name = "N", default_value_t = 100, value_parser = at_least_one)]
+        writes: usize,
+        /// Let the server come to rest for this long before its memory is read
+        #[arg(long, value_name = "TIME", default_value = "2s", value_parser = time::parse_duration)]
+        settle: Duration,
+        /// What all benches have.
+        #[command(flatten)]
+        common: Common,
+    },
+}
+
+/// Variables to load a server with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Args)]
+pub struct Variables {
+    /// Variables that are made, read or written in turn
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = at_least_one)]
+    pub vars: usize,
+    /// Bytes of each one's value
+    #[arg(long, value_name = "BYTES", default_value_t = 100)]
+    pub size: usize,
+}
+
+/// Over what the calls are spread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Args)]
+pub struct Shape {
+    /// Connections held open
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
+    pub connections: usize,
+    /// Streams on each connection, with one call at a time on each
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
+    pub streams: usize,
+}
+
+/// How long is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Args)]
+pub struct Span {
+    /// Measure for this long
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = time::parse_duration)]
+    pub duration: Duration,
+    /// Stop after this many calls, when that comes first
+    #[arg(long, value_name = "N")]
+    pub count: Option<u64>,
+    /// Load for this long before measuring
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = time::parse_duration)]
+    pub warmup: Duration,
+}
+
+/// How long is waited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Args)]
+pub struct Waiting {
+    /// Hold still for this long, and measure what that costs the server
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = time::parse_duration)]
+    pub hold: Duration,
+    /// Let the server come to rest for this long before its memory is read
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = time::parse_duration)]
+    pub settle: Duration,
+}
+
+/// Flags of every bench.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Args)]
+pub struct Common {
+    /// Process id of the server, on this machine, to measure its CPU time and memory
+    #[arg(long, value_name = "PID")]
+    pub pid: Option<u32>,
+    /// Write the requests that one read sets off together (the default)
+    #[arg(long, overrides_with = "no_batch")]
+    pub batch: bool,
+    /// Write each request by itself
+    #[arg(long, overrides_with = "batch")]
+    pub no_batch: bool,
+    /// Spread connections over this many addresses, 127.0.0.1 and up (servers on loopback only)
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=250))]
+    pub sources: u8,
+}
+
+/// How far an idle connection goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Open {
+    /// Its first byte (06), no stream
+    Byte,
+    /// One stream, left open after one call
+    Stream,
+}
+
+/// What is asked by blocking queries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Query {
+    /// Node.List: equal queries, a write wakes all
+    List,
+    /// Node.GetNode of one node: equal queries, a write wakes all
+    Node,
+    /// Node.GetNode, each query of a node of its own: a write wakes one
+    Nodes,
+    /// Node.GetClientAllocs, each query of a node of its own: no write wakes any
+    Allocs,
+    /// Variables.Read of one variable: equal queries, a write wakes all
+    Var,
+    /// Variables.Read, each query of a variable of its own: a write wakes one
+    Vars,
+}

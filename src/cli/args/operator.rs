@@ -1,0 +1,88 @@
+//! The commands and flags of `holdfast operator`.
+
+use std::path::PathBuf;
+
+use clap::Subcommand;
+
+/// What to look at in servers, and what to do to them.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub enum OperatorCommand {
+    /// List a server's connections: peer, protocol, TLS, certificate, node
+    Connections,
+    /// Say how the servers are
+    Health,
+    /// The servers that agree on what is written
+    #[command(subcommand)]
+    Raft(RaftCommand),
+    /// Copies of everything that is stored
+    #[command(subcommand)]
+    Snapshot(SnapshotCommand),
+    /// The keys that variables are encrypted with
+    #[command(subcommand)]
+    Keyring(KeyringCommand),
+}
+
+/// What to ask of raft.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub enum RaftCommand {
+    /// List the servers of the group
+    ListPeers,
+    /// Remove a server that is gone for good
+    RemovePeer {
+        /// Its id
+        #[arg(value_name = "ID")]
+        id: String,
+    },
+    /// Have another server lead
+    TransferLeadership {
+        /// Its id
+        #[arg(value_name = "ID")]
+        id: String,
+    },
+}
+
+/// What to do with snapshots.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub enum SnapshotCommand {
+    /// Save a snapshot to a file; the keys of the key ring are not in it
+    #[command(after_help = "Example: holdfast operator snapshot save /var/backups/holdfast.snap")]
+    Save {
+        /// From whichever server is asked, although it may be a little behind
+        #[arg(long)]
+        stale: bool,
+        /// Where to; "-" for standard output
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Check a snapshot file and say what it is; asks no server
+    Inspect {
+        /// Which; "-" for standard input
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Replace everything that is stored by a snapshot
+    Restore {
+        /// Which; "-" for standard input
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+}
+
+/// What to do with the key ring.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub enum KeyringCommand {
+    /// List keys, never their bytes
+    List,
+    /// Make a new key, and encrypt with it from now on
+    Rotate {
+        /// Also put everything that is stored under the new key
+        #[arg(long)]
+        full: bool,
+    },
+    /// Forget a key that nothing is encrypted with
+    Remove {
+        /// Which
+        #[arg(value_name = "ID")]
+        key_id: String,
+    },
+}

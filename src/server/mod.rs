@@ -10,6 +10,8 @@ pub mod events;
 pub mod heartbeat;
 mod http;
 mod http_stream;
+#[cfg(test)]
+mod http_tests;
 pub mod keyring;
 mod leader;
 mod links;

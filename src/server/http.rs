@@ -14,6 +14,7 @@ use crate::api::outcome::ReplyResult;
 use crate::base::id::{CallId, ConnId, StreamId};
 use crate::base::metric::Id;
 use crate::base::time::{Instant, WallTime};
+use crate::conn::Protocol;
 use crate::wire::gzip::Packer;
 use crate::wire::http::{HttpReply, HttpRequest};
 
@@ -177,6 +178,17 @@ impl Server {
                 self.http_send(now, conn, text_reply(500, "internal error"), false);
                 None
             }
+        }
+    }
+
+    /// No HTTP connection takes a request after the one in hand.
+    pub(super) fn drain_http(&mut self, now: Instant) {
+        for id in self.link_ids() {
+            self.with_conn(now, id, |now, c| {
+                if c.protocol() == Protocol::Http {
+                    c.drain(now);
+                }
+            });
         }
     }
 

@@ -213,8 +213,11 @@ mod tests {
         StreamErrWrapper { error: None, payload: Some(Bytes(text.into())) }.to_bytes()
     }
 
-    /// What comes of messages that arrive in pieces: headers, body, answer, broken off.
-    fn run(form: Form, messages: &[u8], cut: usize) -> (Vec<String>, Vec<u8>, Option<(u16, Vec<u8>)>, bool) {
+    /// Headers, body, answer, broken off.
+    type Came = (Vec<String>, Vec<u8>, Option<(u16, Vec<u8>)>, bool);
+
+    /// What comes of messages that arrive in pieces.
+    fn run(form: Form, messages: &[u8], cut: usize) -> Came {
         let mut stream = stream(form);
         let (mut headers, mut body, mut answer, mut broken) = (Vec::new(), Vec::new(), None, false);
         for piece in [&messages[..cut], &messages[cut..]] {

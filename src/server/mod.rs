@@ -10,6 +10,8 @@ pub mod events;
 pub mod heartbeat;
 mod http;
 mod http_stream;
+#[cfg(test)]
+mod http_tests;
 pub mod keyring;
 mod leader;
 mod links;
@@ -397,6 +399,8 @@ impl Server {
         self.log(Level::Info, "closing server RPC connection: draining".to_owned());
         self.draining = Some(now + self.settings.drain_timeout);
         self.output(Output::StopAccepting);
+        // What is answered from now on says that its connection ends.
+        self.drain_http(now);
         self.answer_all_parked(now);
         self.end_sources(now);
         for id in self.link_ids() {

@@ -60,7 +60,9 @@ pub(super) struct Rig {
     heard: BTreeMap<ConnId, Vec<u8>>,
     conns: u64,
     /// Jobs are run at once.
-    runs: bool,
+    pub(super) runs: bool,
+    /// A peer that takes no bytes.
+    pub(super) deaf: Option<ConnId>,
 }
 
 pub(super) fn settings() -> Settings {
@@ -146,6 +148,7 @@ impl Rig {
             heard: BTreeMap::new(),
             conns: 0,
             runs: true,
+            deaf: None,
         };
         rig.lead(2);
         rig
@@ -196,6 +199,7 @@ impl Rig {
                 self.forgotten.push(key_id);
                 Vec::new()
             }
+            Output::Flush(conn) if self.deaf == Some(conn) => Vec::new(),
             Output::Flush(conn) => {
                 let bytes = self.server.to_send(conn).to_vec();
                 self.heard.entry(conn).or_default().extend(&bytes);
@@ -281,7 +285,16 @@ impl Rig {
         conn
     }
 
-    fn say(&mut self, conn: ConnId, bytes: &[u8]) {
+    /// A connection to the HTTP port.
+    pub(super) fn dial_http(&mut self) -> ConnId {
+        self.conns += 1;
+        let conn = ConnId(self.conns);
+        let peer = "192.0.2.7:4000".parse().unwrap();
+        self.feed(Input::Accepted { conn, listener: Listener::Http, peer });
+        conn
+    }
+
+    pub(super) fn say(&mut self, conn: ConnId, bytes: &[u8]) {
         self.feed(Input::Received { conn, bytes });
     }
 

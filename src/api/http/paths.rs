@@ -253,7 +253,7 @@ impl Ask<'_> {
     /// A call.
     pub(super) fn call(&self, name: &str, arguments: &impl Msg, kind: Show) -> Planned {
         let method = api::method(name).map_err(|UnknownMethod(text)| refusal(500, &text))?;
-        Ok(Plan::Call { method, body: arguments.to_bytes(), view: View { kind, ..self.view.clone() } })
+        Ok(Plan::Call { method, body: arguments.to_bytes(), view: View { kind, ..self.view } })
     }
 
     /// A streaming call.

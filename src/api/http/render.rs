@@ -154,8 +154,8 @@ pub(super) fn error(view: &View, text: &str) -> HttpReply {
         Show::Health { client } => render_agent::health(Err(text), client, view.pretty),
         Show::Ready => text_reply(503, text),
         Show::HostStats | Show::OfNode(_) | Show::OfNodeEmpty if is_unreachable(text) => text_reply(404, text),
-        // Not a UUID: the peer's parser complains (500); a token that cannot be one is refused like any other.
-        Show::Caller if coded(text).is_none() && text.contains("parse signed token") => {
+        // A token that nobody has, and a text that cannot be one: refused like any other, in the same words.
+        Show::Caller if text.ends_with("ACL token not found") || text.contains("parse signed token") => {
             text_reply(403, "Permission denied")
         }
         _ => error_reply(text),

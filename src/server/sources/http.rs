@@ -41,7 +41,8 @@ impl Server {
             return;
         }
         self.metrics.count(Id::StreamingRequest);
-        let (body, (early, finished)) = (Arc::<[u8]>::from(call.argument), call.upload);
+        let (early, finished) = call.upload;
+        let body: Arc<[u8]> = call.argument.into();
         let kind = Kind::Starting { body: Arc::clone(&body), early, finished };
         let key = self
             .sources

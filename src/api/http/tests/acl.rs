@@ -177,7 +177,7 @@ fn tokens_are_shown_whole_to_whoever_may_see_them() {
     assert_eq!((answered(line, "", &identity(Some(off)))).body, "ACL support disabled");
     let jose = "failed to parse signed token: go-jose/go-jose: compact JWS format must have three parts";
     assert_eq!(failed(line, "", jose), text_shown(403, "Permission denied", &[]));
-    assert_eq!(failed(line, "", "ACL token not found"), text_shown(403, "ACL token not found", &[]));
+    assert_eq!(failed(line, "", "ACL token not found"), text_shown(403, "Permission denied", &[]));
     let mut e = Encoder::new();
     e.map(2);
     e.str("Token");

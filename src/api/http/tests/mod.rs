@@ -236,7 +236,7 @@ fn every_view() -> Vec<View> {
 fn any_reply_and_any_error_is_shown() {
     for view in every_view() {
         for pretty in [false, true] {
-            let view = View { pretty, ..view.clone() };
+            let view = View { pretty, ..view };
             for bytes in
                 [&b"\xc0"[..], b"\x80", b"", b"\xc1", b"\x81\xa4Data\x91\x05", b"\x91\xa1x", b"\x81\xa5Index\xa1x"]
             {

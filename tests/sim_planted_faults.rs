@@ -62,4 +62,16 @@ faults! {
     a_hard_state_that_is_not_written: ForgetHardState;
     a_failed_sync_taken_for_a_success: IgnoreDiskError;
     an_end_that_is_not_told: LoseEof;
+    a_prefix_that_is_not_woken: LosePrefixTouch;
+    a_variable_whose_readers_sleep_on: LoseVariableTouch;
+    a_lock_given_back_by_anybody: ReleaseAnybodysLock;
+    a_stale_lock_that_is_accepted: AcceptStaleLock;
+    a_fence_that_is_not_looked_at: ForgetFence;
+    a_fence_lost_with_its_variable: LoseFenceOnDelete;
+    a_lock_given_out_in_its_delay: AcquireInDelay;
+    half_a_transaction: HalfTransaction;
+    turns_out_of_order: QueueOutOfOrder;
+    a_renewal_that_is_forgotten: ForgetRenewal;
+    a_grace_that_is_not_given: ForgetGrace;
+    a_lock_that_never_ends: ForgetExpiry;
 }

@@ -55,6 +55,10 @@ pub fn subject(method: &str, body: &[u8], state: &State, ctx: &Ctx, caller: &Cal
     // What comes before the broken part counts.
     let _ = read_top(&mut Decoder::new(body), method, &mut subject, &mut token);
     let (accessor, node_id) = who(&token, state, ctx, caller);
+    let namespaced = ["Variables.", "Holdfast.Variables", "Holdfast.Lock"];
+    if subject.namespace.is_empty() && namespaced.iter().any(|prefix| method.starts_with(prefix)) {
+        subject.namespace = "default".to_owned();
+    }
     subject.accessor = accessor;
     subject.node_id = node_id;
     if !token.is_empty() {

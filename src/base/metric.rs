@@ -76,7 +76,9 @@ metrics! {
     HttpRejectConn: Counter "holdfast.http.reject_conn" "holdfast_http_connections_rejected_total" None,
         "Connections refused on the HTTP port because their address has too many.";
     HttpRequest: Counter "holdfast.http.request" "holdfast_http_requests_total" None,
-        "HTTP requests answered.";
+        "HTTP requests that could be read.";
+    HttpAnswer: Counter "holdfast.http.answer" "holdfast_http_answers_total" Some("class"),
+        "Answers to HTTP requests by class of status: 2xx, 3xx, 4xx, 5xx.";
     HeartbeatInvalidate: Counter "holdfast.heartbeat.invalidate" "holdfast_heartbeats_missed_total" None,
         "Nodes marked down because no heartbeat came in time.";
     LockGraces: Counter "holdfast.locks.graces" "holdfast_lock_graces_total" None,

@@ -92,6 +92,23 @@ impl WallTime {
     pub fn rfc3339(self) -> String {
         format_rfc3339(self.unix_seconds(), self.subsec_nanos())
     }
+
+    /// As HTTP writes it (IMF-fixdate, RFC 9110 section 5.6.7): `Sun, 06 Nov 1994 08:49:37 GMT`.
+    pub fn http_date(self) -> String {
+        const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
+        const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+        let (days, rest) = (self.unix_seconds().div_euclid(86_400), self.unix_seconds().rem_euclid(86_400));
+        let (year, month, day) = civil_from_days(days);
+        // The first of January 1970 was a Thursday.
+        let day_name = DAYS[days.rem_euclid(7) as usize];
+        let month_name = MONTHS[(month as usize - 1) % 12];
+        format!(
+            "{day_name}, {day:02} {month_name} {year:04} {:02}:{:02}:{:02} GMT",
+            rest / 3600,
+            rest / 60 % 60,
+            rest % 60
+        )
+    }
 }
 
 /// RFC 3339 in UTC for `seconds` since the Unix epoch (any year from 1 on) and nanoseconds within the second.
@@ -265,6 +282,20 @@ mod tests {
         assert_eq!(WallTime::from_unix_nanos(1_795_261_300_539_945_900).rfc3339(), "2026-11-21T11:41:40.5399459Z");
         assert_eq!(format_rfc3339(-62_135_596_800, 0), "0001-01-01T00:00:00Z");
         assert_eq!(WallTime::from_unix_nanos(951_782_400_000_000_000).rfc3339(), "2000-02-29T00:00:00Z");
+    }
+
+    #[test]
+    fn dates_of_http_have_one_form() {
+        // RFC 9110 section 5.6.7 has the first as its example.
+        for (seconds, text) in [
+            (784_111_777, "Sun, 06 Nov 1994 08:49:37 GMT"),
+            (0, "Thu, 01 Jan 1970 00:00:00 GMT"),
+            (-1, "Wed, 31 Dec 1969 23:59:59 GMT"),
+            (1_709_164_799, "Wed, 28 Feb 2024 23:59:59 GMT"),
+            (1_709_164_800, "Thu, 29 Feb 2024 00:00:00 GMT"),
+        ] {
+            assert_eq!(WallTime::from_unix_nanos(seconds * 1_000_000_000).http_date(), text);
+        }
     }
 
     #[test]

@@ -141,6 +141,9 @@ impl Http {
 
     /// The socket took bytes.
     pub(super) fn sent(&mut self, world: &mut World<'_>) {
+        if matches!(self.stage, Stage::Idle) && !self.input.is_empty() {
+            self.advance(world);
+        }
         if self.starved && world.waiting_bytes <= OUTBOX_BYTES / 2 {
             self.starved = false;
             if self.can_send() {
@@ -200,10 +203,12 @@ impl Http {
         }
     }
 
-    /// Nothing follows what is there. An upload may wait for its owner, not for bytes.
+    /// Nothing follows what is there. An upload may wait for its owner, and a request for the client to read, rather
+    /// than for bytes.
     fn end_of_input(&mut self, world: &mut World<'_>) {
         match self.stage {
             Stage::InHand => {}
+            Stage::Idle if !self.input.is_empty() && !world.takes_calls(0) => {}
             Stage::Upload(_) if self.unused_bytes >= UPLOAD_WINDOW_BYTES && !self.input.is_empty() => {}
             Stage::Upload(_) => self.failure(world),
             Stage::Idle | Stage::Head | Stage::Body(_) | Stage::Over => self.over(),

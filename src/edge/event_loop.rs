@@ -371,7 +371,7 @@ impl<M: Machine> EventLoop<M> {
 
     fn hear(&mut self, told: Told) {
         match told {
-            Told::Ran { job, outcome } => self.feed(Input::Ran { job, outcome }),
+            Told::Ran { job, outcome } => self.feed(Input::Ran { job, outcome: *outcome }),
             Told::SigningKey { result: Ok((signer, sealer)), .. } => self.feed(Input::Keys { signer, sealer }),
             Told::SigningKey { fresh: true, result: Err(error), .. } => {
                 log::error!("no new key: error=\"{error}\"");

@@ -99,7 +99,7 @@ fn work(jobs: &Receiver<Job>, root: &ArcSwap<State>, post: &Post, stopping: &Ato
             return;
         }
         let outcome = run_job(&job, &root.load());
-        if !post.tell(Told::Ran { job: job.id, outcome }) {
+        if !post.tell(Told::Ran { job: job.id, outcome: Box::new(outcome) }) {
             return;
         }
     }
@@ -204,7 +204,7 @@ mod tests {
         assert!(inbox.is_empty());
         drop(gate);
         let told = |inbox: &Receiver<Told>| match inbox.recv_timeout(Duration::from_secs(60)).unwrap() {
-            Told::Ran { job, outcome } => (job.0, outcome),
+            Told::Ran { job, outcome } => (job.0, *outcome),
             other => panic!("{other:?}"),
         };
         let mut done: Vec<u64> = (0..taken)

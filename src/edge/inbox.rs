@@ -58,7 +58,7 @@ pub enum Told {
         /// Which.
         job: CallId,
         /// What came of it.
-        outcome: JobOutcome,
+        outcome: Box<JobOutcome>,
     },
     /// The key that signs identities is there, or why not.
     SigningKey {

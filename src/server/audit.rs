@@ -99,14 +99,14 @@ impl Server {
         if !self.settings.audit {
             return;
         }
-        let Some((conn, method, body)) = self.starting_stream(key) else { return };
+        let Some((conn, via, method, body)) = self.starting_stream(key) else { return };
         let Some(caller) = self.caller_of(conn) else { return };
         let error = match reason {
             "permission denied" => "Permission denied",
             "token expired" => "ACL token expired",
             _ => "ACL token not found",
         };
-        let told = Told { method, via: "rpc", body: &body, caller: &caller, result: "refused", error, index: 0 };
+        let told = Told { method, via, body: &body, caller: &caller, result: "refused", error, index: 0 };
         self.audit_line(&told);
     }
 

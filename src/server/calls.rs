@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use log::Level;
 
+use crate::api::http::View;
 use crate::api::outcome::{Effect, Finish, Outcome, Park, Reply, ReplyResult};
 use crate::api::{self, Access, Caller, Method, Request, Weight};
 use crate::base::id::{CallId, ConnId, StreamId};
@@ -21,7 +22,6 @@ use crate::wire::msgpack::Msg;
 
 use super::Server;
 use super::audit::Written;
-use super::http::HttpKind;
 use super::links::Busy;
 use super::lock_queue::Turn;
 use super::park::{Place, Query};
@@ -40,7 +40,7 @@ const SMALL_STATE_NODES: usize = 64;
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Origin {
     Rpc { conn: ConnId, stream: StreamId, seq: u64 },
-    Http { conn: ConnId, kind: HttpKind },
+    Http { conn: ConnId, view: View },
 }
 
 /// One call.
@@ -282,6 +282,7 @@ impl Server {
             (JobOutcome::Call(outcome), Some((group, seen))) => self.on_group_outcome(now, group, seen, outcome),
             (JobOutcome::Call(outcome), None) => self.on_outcome(now, job, outcome),
             (JobOutcome::Streaming(outcome), _) => self.on_stream_outcome(now, job, outcome),
+            (JobOutcome::Shown(reply), _) => self.on_shown(now, job, reply),
             (JobOutcome::Resealed(batch), _) => self.on_resealed(now, batch),
             (JobOutcome::Unpacked(result), _) => self.on_unpacked(now, result),
             (JobOutcome::Panicked(text), group) => {
@@ -289,6 +290,7 @@ impl Server {
                 self.log(Level::Error, format!("a handler failed, please report this: {text}"));
                 self.fail_job(now, job, group, "internal error");
             }
+            (JobOutcome::Overloaded, _) if self.is_show_job(job) => self.show_here(now, job),
             (JobOutcome::Overloaded, group) => {
                 self.metrics.count(Id::HandlerOverload);
                 self.fail_job(now, job, group, "server is overloaded: too many requests wait for a handler");
@@ -299,6 +301,7 @@ impl Server {
     fn fail_job(&mut self, now: Instant, job: CallId, group: Option<(Key, u64)>, text: &str) {
         match group {
             Some((group, _)) => self.resolve_group(group, ReplyResult::Error(text.to_owned())),
+            None if self.is_show_job(job) => self.fail_show_job(now, job, text),
             None if self.keys.is_job(job) => self.retry_resealing(now),
             None if self.is_restore_job(job) => self.on_unpacked(now, Err(text.to_owned())),
             // A streaming call has no entry among the calls: it ends with the error in its own wrapper.
@@ -440,9 +443,10 @@ impl Server {
                     c.reply(now, stream, seq, name, answer);
                 });
             }
-            Origin::Http { conn, kind } => {
+            Origin::Http { conn, view } => {
                 self.set_busy(conn, StreamId(0), None);
-                self.http_answer(now, conn, kind, result);
+                let shared = matches!(call.phase, Phase::Parked { .. });
+                self.http_answer(now, conn, view, result, shared);
             }
         }
     }

@@ -145,7 +145,7 @@ impl Server {
 
     /// Keys are on disk. A fresh one goes into the log before it is used; of others the newest is used at once, and is
     /// made known unless it is.
-    pub(super) fn on_keys(&mut self, signer: Arc<Signer>, sealer: Arc<Sealer>) {
+    pub(super) fn on_keys(&mut self, now: Instant, signer: Arc<Signer>, sealer: Arc<Sealer>) {
         let state = self.root.load_full();
         let place = |id: &str| state.signing_keys().iter().position(|key| key.key_id == id);
         let known = place(signer.key_id());
@@ -175,6 +175,7 @@ impl Server {
         if known.is_none() || known >= held {
             self.use_keys(signer, sealer);
         }
+        self.begin_to_serve(now);
         self.resume_resealing();
     }
 

@@ -35,11 +35,13 @@ pub(super) struct Leader {
     /// Who was last known to lead, and since when.
     pub(super) named: Option<ReplicaId>,
     pub(super) since: Option<WallTime>,
+    /// The keys are there that this leadership seals and signs with.
+    has_keys: bool,
 }
 
 impl Leader {
     pub(super) fn view(&self) -> LeaderView {
-        LeaderView { is_self: self.known.is_self, ready: self.known.ready }
+        LeaderView { is_self: self.known.is_self, ready: self.known.ready && self.has_keys }
     }
 }
 
@@ -47,6 +49,8 @@ impl Server {
     pub(super) fn on_leadership(&mut self, now: Instant, known: Leadership) {
         let (was_ready, was_self) = (self.leader.known.ready, self.leader.known.is_self);
         self.leader.known = known;
+        let begins = self.leader.known.is_self && self.leader.known.ready && !was_ready;
+        self.leader.has_keys &= !begins;
         let view = self.leader.view();
         if self.leader.known.leader != self.leader.named {
             self.leader.named = self.leader.known.leader;
@@ -59,7 +63,7 @@ impl Server {
         if view.is_self {
             self.leader.heard = Some(now);
         }
-        if view.is_self && view.ready && !was_ready {
+        if begins {
             let term = self.leader.known.term;
             self.log(Level::Info, format!("cluster leadership acquired: term={term}"));
             self.begin_to_lead(now);
@@ -85,12 +89,25 @@ impl Server {
         }
         let key_id = state.signing_keys().last().map(|key| key.key_id.clone());
         self.output(Output::MakeSigningKey { key_id, fresh: false });
+    }
+
+    /// The keys are there: what was held is served, since nothing of it needs to be told to come again.
+    pub(super) fn begin_to_serve(&mut self, now: Instant) {
+        if self.leader.has_keys || self.ctx.sealer.is_none() || !self.leader.known.ready {
+            return;
+        }
+        self.leader.has_keys = true;
+        self.ctx.is_leader = self.leader.known.is_self;
         if !self.said_ready {
             self.said_ready = true;
-            let nodes = state.node_count();
-            self.log(Level::Info, format!("serving requests: nodes={nodes} index={}", state.index()));
+            let state = self.root.load_full();
+            let (nodes, variables) = (state.node_count(), state.var_count());
+            let text = format!("serving requests: nodes={nodes} variables={variables} index={}", state.index());
+            self.log(Level::Info, text);
             self.output(Output::Ready);
         }
+        self.say_status();
+        self.retry_held(now);
     }
 
     /// Nodes that were not heard in time are marked down.

@@ -175,13 +175,22 @@ impl Server {
     }
 
     /// The peer sends no more. A call in hand is still answered, since `nc -N` closes its half at once; one that is
-    /// parked is not worth a place for minutes: whoever closed has gone, as far as can be told (R1.97).
+    /// parked, or a reply without an end, is not worth a place for minutes: whoever closed has gone, as far as can be told (R1.97).
     pub(super) fn on_eof(&mut self, now: Instant, id: ConnId) {
         self.drive(now, id, |now, c| c.handle_eof(now));
-        let Some(Busy::Call(call)) = self.busy(id, StreamId(0)) else { return };
-        if self.is_parked(call) {
+        let endless = match self.busy(id, StreamId(0)) {
+            Some(Busy::Call(call)) => self.is_parked(call),
+            Some(Busy::Source(key)) => self.is_endless_reply(key),
+            _ => false,
+        };
+        if endless {
             self.drive(now, id, |now, c| c.close(now));
         }
+    }
+
+    /// Whether the peer has said that it sends no more.
+    pub(super) fn has_peer_finished(&mut self, id: ConnId) -> bool {
+        self.link(id).is_some_and(|link| link.conn.peer_finished())
     }
 
     /// Settles every connection that was worked on.

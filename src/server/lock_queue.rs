@@ -110,6 +110,10 @@ impl Server {
             return self.answer_error(now, id, "internal error");
         }
         let decided_at = active.decided_at;
+        if self.caller_has_gone(now, id) {
+            return;
+        }
+        let Some(active) = self.active(id) else { return };
         let place = (queue.namespace, queue.path);
         let turn = match active.turn.as_deref() {
             Some(turn) if turn.place == place => turn.clone(),
@@ -146,7 +150,7 @@ impl Server {
         let first = self.lock_queue.first(&place)?;
         // Who holds the lock renews it so, and must not wait for itself.
         let passes = first == id || !self.is_lock_free(&place);
-        (!passes).then(|| Queue { namespace: place.0, path: place.1, wait: finish.wait })
+        (!passes).then_some(Queue { namespace: place.0, path: place.1, wait: finish.wait })
     }
 
     fn is_lock_free(&self, place: &LockPlace) -> bool {

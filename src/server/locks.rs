@@ -62,8 +62,9 @@ impl Server {
     /// Looks at what is due, and when it is next. Cheap when nothing is.
     pub(super) fn look_at_ends(&mut self, now: Instant) {
         self.ends.next = None;
-        let view = self.leader.view();
-        if !view.is_self || !view.ready {
+        // Whether keys are there yet does not matter: nothing is sealed here.
+        let known = &self.leader.known;
+        if !known.is_self || !known.ready {
             self.ends.grace = Grace::Wanted;
             return;
         }

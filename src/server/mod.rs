@@ -9,10 +9,15 @@ mod calls;
 pub mod events;
 pub mod heartbeat;
 mod http;
+mod http_stream;
+#[cfg(test)]
+mod http_tests;
 pub mod keyring;
 mod leader;
 mod links;
 pub mod lock_queue;
+#[cfg(test)]
+mod lock_tests;
 pub mod locks;
 mod monitor;
 mod node_calls;
@@ -51,6 +56,7 @@ use self::admit::{LogLimiter, Places};
 use self::calls::Call;
 use self::events::EventBuffer;
 use self::heartbeat::{Heartbeats, Times};
+use self::http::HttpDesk;
 use self::keyring::Keys;
 use self::leader::Leader;
 use self::links::{Closing, Link};
@@ -97,6 +103,7 @@ pub struct Server {
     next_group_job: u64,
     lock_queue: LockQueue,
     proposals: Vec<Proposal>,
+    http: HttpDesk,
     internal: BTreeMap<CallId, Internal>,
     next_internal: u64,
     at_node: usize,
@@ -205,6 +212,7 @@ impl Server {
             next_group_job: u64::MAX,
             lock_queue: LockQueue::default(),
             proposals: Vec::new(),
+            http: HttpDesk::new(&settings.region),
             internal: BTreeMap::new(),
             next_internal: FIRST_INTERNAL,
             at_node: 0,
@@ -241,7 +249,7 @@ impl Server {
             Input::Ran { job, outcome } => self.on_ran(now, job, outcome),
             Input::Notices(notices) => self.on_notices(now, notices),
             Input::NotEnqueued { id } => self.on_not_enqueued(now, id),
-            Input::Keys { signer, sealer } => self.on_keys(signer, sealer),
+            Input::Keys { signer, sealer } => self.on_keys(now, signer, sealer),
             Input::NoKey { error } => self.on_no_key(now, &error),
             Input::LogLine(line) => self.on_log_line(now, &line),
             Input::Reload(reload) => self.on_reload(now, *reload),
@@ -391,6 +399,8 @@ impl Server {
         self.log(Level::Info, "closing server RPC connection: draining".to_owned());
         self.draining = Some(now + self.settings.drain_timeout);
         self.output(Output::StopAccepting);
+        // What is answered from now on says that its connection ends.
+        self.drain_http(now);
         self.answer_all_parked(now);
         self.end_sources(now);
         for id in self.link_ids() {

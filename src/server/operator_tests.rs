@@ -35,31 +35,37 @@ const START: i64 = 1_795_261_300_000_000_000;
 
 /// What becomes of proposals.
 #[derive(Clone, Copy, PartialEq)]
-enum Log {
+pub(super) enum Log {
     Applies,
     /// As after leadership was lost.
     Loses,
 }
 
-struct Rig {
-    server: Server,
-    root: Arc<ArcSwap<State>>,
-    now: Instant,
+pub(super) struct Rig {
+    pub(super) server: Server,
+    pub(super) root: Arc<ArcSwap<State>>,
+    pub(super) now: Instant,
     keys: BTreeMap<String, [u8; 32]>,
     /// Whether keys can be made, and whether they are made at once.
     disk: Result<bool, &'static str>,
     wanted: VecDeque<(Option<String>, bool)>,
-    log: Log,
+    pub(super) log: Log,
+    /// All that was proposed.
+    pub(super) proposed: Vec<Command>,
+    /// Lines of the audit log.
+    pub(super) audited: Vec<String>,
     /// Keys that were laid aside.
     forgotten: Vec<String>,
     lines: Vec<String>,
     heard: BTreeMap<ConnId, Vec<u8>>,
     conns: u64,
     /// Jobs are run at once.
-    runs: bool,
+    pub(super) runs: bool,
+    /// A peer that takes no bytes.
+    pub(super) deaf: Option<ConnId>,
 }
 
-fn settings() -> Settings {
+pub(super) fn settings() -> Settings {
     Settings {
         name: "hf1".to_owned(),
         server_id: "00000000-0000-4000-8000-000000000001".to_owned(),
@@ -119,10 +125,14 @@ fn pkcs8(seed: &[u8; 32]) -> Vec<u8> {
 
 impl Rig {
     /// A server that leads, on a state.
-    fn on(state: State, keys: BTreeMap<String, [u8; 32]>) -> Rig {
+    pub(super) fn on(state: State, keys: BTreeMap<String, [u8; 32]>) -> Rig {
+        Rig::with(settings(), state, keys)
+    }
+
+    pub(super) fn with(settings: Settings, state: State, keys: BTreeMap<String, [u8; 32]>) -> Rig {
         let root = Arc::new(ArcSwap::from_pointee(state));
         let now = Instant::ZERO + Duration::from_secs(1);
-        let server = Server::new(settings(), Arc::clone(&root), now, WallTime::from_unix_nanos(START));
+        let server = Server::new(settings, Arc::clone(&root), now, WallTime::from_unix_nanos(START));
         let mut rig = Rig {
             server,
             root,
@@ -131,26 +141,29 @@ impl Rig {
             disk: Ok(true),
             wanted: VecDeque::new(),
             log: Log::Applies,
+            proposed: Vec::new(),
+            audited: Vec::new(),
             forgotten: Vec::new(),
             lines: Vec::new(),
             heard: BTreeMap::new(),
             conns: 0,
             runs: true,
+            deaf: None,
         };
         rig.lead(2);
         rig
     }
 
-    fn new() -> Rig {
+    pub(super) fn new() -> Rig {
         Rig::on(State::new(), BTreeMap::new())
     }
 
-    fn lead(&mut self, term: u64) {
+    pub(super) fn lead(&mut self, term: u64) {
         let leadership = Leadership { term: Term(term), leader: Some(ReplicaId(1)), is_self: true, ready: true };
         self.feed(Input::Notices(vec![Notice::Leadership(leadership)]));
     }
 
-    fn feed(&mut self, input: Input<'_>) {
+    pub(super) fn feed(&mut self, input: Input<'_>) {
         let wall = WallTime::from_unix_nanos(START);
         self.server.handle_input(self.now, wall, input);
         loop {
@@ -186,10 +199,15 @@ impl Rig {
                 self.forgotten.push(key_id);
                 Vec::new()
             }
+            Output::Flush(conn) if self.deaf == Some(conn) => Vec::new(),
             Output::Flush(conn) => {
                 let bytes = self.server.to_send(conn).to_vec();
                 self.heard.entry(conn).or_default().extend(&bytes);
                 self.server.sent(self.now, conn, bytes.len());
+                Vec::new()
+            }
+            Output::Audit(line) => {
+                self.audited.push(line);
                 Vec::new()
             }
             Output::Log { text, .. } => {
@@ -203,6 +221,7 @@ impl Rig {
     fn propose(&mut self, proposals: Vec<Proposal>) -> Vec<Notice> {
         let mut notices = Vec::new();
         for Proposal { id, command, .. } in proposals {
+            self.proposed.push(command.clone());
             if self.log == Log::Loses {
                 notices.push(Notice::Resolved { id, resolution: Resolution::Unknown });
                 continue;
@@ -215,10 +234,12 @@ impl Rig {
         notices
     }
 
-    fn apply(&mut self, command: Command) -> (Index, crate::state::Applied) {
+    pub(super) fn apply(&mut self, command: Command) -> (Index, crate::state::Applied) {
         let mut state = State::clone(&self.root.load());
         let index = Index(state.index().0 + 1);
-        let applied = state.apply(index, Term(2), &Entry { time_unix_nanos: START, session: None, command });
+        let passed = i64::try_from(self.now.since(Instant::ZERO).as_nanos()).unwrap();
+        let entry = Entry { time_unix_nanos: START + passed, session: None, command };
+        let applied = state.apply(index, Term(2), &entry);
         self.root.store(Arc::new(state));
         (index, applied)
     }
@@ -249,13 +270,13 @@ impl Rig {
     }
 
     /// Lets time pass.
-    fn wait(&mut self, time: Duration) {
-        self.now = self.now + time;
+    pub(super) fn wait(&mut self, time: Duration) {
+        self.now += time;
         self.feed(Input::Timeout);
     }
 
     /// A connection that said its first byte.
-    fn dial(&mut self, first: u8) -> ConnId {
+    pub(super) fn dial(&mut self, first: u8) -> ConnId {
         self.conns += 1;
         let conn = ConnId(self.conns);
         let peer = "192.0.2.7:4000".parse().unwrap();
@@ -264,17 +285,26 @@ impl Rig {
         conn
     }
 
-    fn say(&mut self, conn: ConnId, bytes: &[u8]) {
+    /// A connection to the HTTP port.
+    pub(super) fn dial_http(&mut self) -> ConnId {
+        self.conns += 1;
+        let conn = ConnId(self.conns);
+        let peer = "192.0.2.7:4000".parse().unwrap();
+        self.feed(Input::Accepted { conn, listener: Listener::Http, peer });
+        conn
+    }
+
+    pub(super) fn say(&mut self, conn: ConnId, bytes: &[u8]) {
         self.feed(Input::Received { conn, bytes });
     }
 
     /// All that came on a connection since the last look.
-    fn heard(&mut self, conn: ConnId) -> Vec<u8> {
+    pub(super) fn heard(&mut self, conn: ConnId) -> Vec<u8> {
         std::mem::take(self.heard.entry(conn).or_default())
     }
 
     /// Begins a call on a connection of its own.
-    fn call(&mut self, method: &str, body: &impl Msg) -> ConnId {
+    pub(super) fn call(&mut self, method: &str, body: &impl Msg) -> ConnId {
         let conn = self.dial(1);
         let head = RequestHead { seq: 1, service_method: method.to_owned() };
         self.say(conn, &[head.to_bytes(), body.to_bytes()].concat());
@@ -282,7 +312,7 @@ impl Rig {
     }
 
     /// The answer to a call, or the text of its error.
-    fn answer<T: Msg>(&mut self, conn: ConnId) -> Result<T, String> {
+    pub(super) fn answer<T: Msg>(&mut self, conn: ConnId) -> Result<T, String> {
         let bytes = self.heard(conn);
         let mut d = Decoder::new(&bytes);
         let head = ReplyHead::decode(&mut d).unwrap();
@@ -309,7 +339,7 @@ impl Rig {
     }
 
     /// Begins a streaming call, past its ack.
-    fn stream(&mut self, method: &str, argument: &impl Msg) -> ConnId {
+    pub(super) fn stream(&mut self, method: &str, argument: &impl Msg) -> ConnId {
         let conn = self.dial(5);
         let header = StreamingHeader { method: method.to_owned() }.to_bytes();
         self.say(conn, &header);

@@ -9,7 +9,7 @@ use crate::state::watch::{Touched, WatchKey};
 use crate::wire::body::query::RouteFields;
 
 use super::Server;
-use super::calls::{Active, Call, JITTER_FRACTION, Phase, Step};
+use super::calls::{Active, Call, JITTER_FRACTION, Origin, Phase, Step};
 use super::park::Query;
 use super::route::after_hold;
 
@@ -40,12 +40,30 @@ impl Server {
             return self.run_call(now, id);
         }
         let query = active.query.clone();
+        if self.caller_has_gone(now, id) {
+            return;
+        }
         self.effects_for(now, id, park.effects);
         let Some(place) = self.parked.park(id, query, &park.keys, seen) else { return self.run_call(now, id) };
         if let Some(call) = self.calls.get_mut(id.0) {
             call.phase = Phase::Parked { place, deadline };
             self.call_timers.set(deadline, id);
         }
+    }
+
+    /// Whether the caller has said that it sends no more, which came before the call was to wait (R1.97): its
+    /// connection is closed then.
+    pub(super) fn caller_has_gone(&mut self, now: Instant, id: CallId) -> bool {
+        let Some(Call { origin: Origin::Rpc { conn, .. } | Origin::Http { conn, .. }, .. }) = self.calls.get(id.0)
+        else {
+            return true;
+        };
+        let conn = *conn;
+        if !self.has_peer_finished(conn) {
+            return false;
+        }
+        self.with_conn(now, conn, |now, c| c.close(now));
+        true
     }
 
     /// Takes a parked call out of its group, to be run alone.

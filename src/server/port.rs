@@ -6,14 +6,16 @@ use std::time::Duration;
 
 use log::Level;
 
+use crate::api::http::View;
 use crate::api::identity::Signer;
-use crate::api::outcome::{Finish, Outcome, Resolved, StreamOutcome};
+use crate::api::outcome::{Finish, Outcome, ReplyResult, Resolved, StreamOutcome};
 use crate::api::seal::Sealer;
 use crate::api::secrets::Entropy;
 use crate::api::{Caller, Ctx, Method, StreamingMethod};
 use crate::base::id::{CallId, ConnId};
 use crate::conn::Security;
 use crate::consensus::{Notice, Proposal};
+use crate::wire::http::HttpReply;
 
 use super::keyring::Batch;
 use super::restore::Unpacked;
@@ -190,6 +192,13 @@ pub enum Work {
         /// What became of it.
         resolved: Resolved,
     },
+    /// Turns the large answer of a call into that of an HTTP request, and packs it.
+    Show {
+        /// How.
+        view: View,
+        /// The call's answer.
+        result: ReplyResult,
+    },
     /// Variables that are not under the newest key: opens and seals some.
     Reseal {
         /// So many are looked at.
@@ -205,6 +214,8 @@ pub enum Work {
 /// What a handler wants.
 #[derive(Clone, Debug, PartialEq)]
 pub enum JobOutcome {
+    /// Of [`Work::Show`].
+    Shown(HttpReply),
     /// Of a call or the end of a write.
     Call(Outcome),
     /// Of a streaming call.

@@ -308,6 +308,23 @@ impl Server {
         }
     }
 
+    /// More of an archive that comes as it is, without frames.
+    pub(super) fn on_archive(&mut self, now: Instant, caller: Key, upload: &mut Upload, bytes: &[u8]) {
+        if upload.ended {
+            return;
+        }
+        if let Err((code, text)) = self.restore_bytes(caller, bytes) {
+            self.give_up_upload(now, caller, upload, code, &text);
+        }
+    }
+
+    /// All of such an archive is there.
+    pub(super) fn on_archive_finished(&mut self, caller: Key, upload: &mut Upload) {
+        if !std::mem::replace(&mut upload.ended, true) {
+            self.restore_end(caller);
+        }
+    }
+
     /// The caller hears why, and nothing is changed.
     pub(super) fn give_up_upload(&mut self, now: Instant, caller: Key, upload: &mut Upload, code: u16, text: &str) {
         upload.ended = true;

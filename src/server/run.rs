@@ -11,6 +11,7 @@ use crate::api;
 use crate::api::Request;
 use crate::state::State;
 
+use super::http::show;
 use super::keyring::reseal;
 use super::port::{Job, JobOutcome, Work};
 use super::restore::unpack;
@@ -37,6 +38,7 @@ fn run_work(job: &Job, state: &State) -> JobOutcome {
             let request = Request { method: method.name, body, base: *base, caller: &job.caller, last_run: true };
             JobOutcome::Streaming((method.run)(&request, state, &job.ctx))
         }
+        Work::Show { view, result } => JobOutcome::Shown(show(view, result)),
         Work::Reseal { most } => JobOutcome::Resealed(reseal(*most, state, &job.ctx)),
         Work::Restore { archive } => JobOutcome::Unpacked(unpack(archive).map(Arc::new)),
         Work::Finish { finish, resolved } => JobOutcome::Call(api::finish(finish, resolved, state, &job.ctx)),

@@ -1,13 +1,17 @@
 //! Streaming calls that are being served: event streams, log monitors, and bridges to a node.
 
+mod bridge;
+mod due;
+pub(super) mod http;
+mod subscribers;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::api;
-use crate::api::StreamingMethod;
-use crate::api::event::still_allowed;
-use crate::api::outcome::{EventFilter, MonitorOptions, StreamOutcome, ToNode};
+use crate::api::outcome::{EventFilter, MonitorOptions, StreamOutcome};
+use crate::api::{Caller, StreamingMethod};
 use crate::base::bounded::Queue;
 use crate::base::id::{CallId, ConnId, StreamId};
 use crate::base::metric::Id;
@@ -17,8 +21,8 @@ use crate::conn::report::Cause;
 
 use super::Server;
 use super::events::{self, Next};
+use super::http_stream::HttpStream;
 use super::links::Busy;
-use super::monitor;
 use super::port::{Job, LogLine, Output, Work};
 use super::restore::{UPLOAD_IDLE, Upload};
 
@@ -38,12 +42,24 @@ pub(super) struct Source {
     conn: ConnId,
     stream: StreamId,
     method: &'static StreamingMethod,
+    /// When something of its kind is due.
+    due: Option<Instant>,
+    /// When it is looked at next.
     timer: Option<Instant>,
+    /// Set when its messages are the body of an HTTP reply.
+    http: Option<Box<HttpStream>>,
     /// Bytes of messages that the peer has no credit for yet.
     unsent: VecDeque<(Arc<[u8]>, usize)>,
     /// Nothing is added any more: it is closed once the rest was sent.
     ending: bool,
     kind: Kind,
+}
+
+impl Source {
+    fn new(conn: ConnId, stream: StreamId, method: &'static StreamingMethod, kind: Kind) -> Source {
+        let unsent = VecDeque::new();
+        Source { conn, stream, method, due: None, timer: None, http: None, unsent, ending: false, kind }
+    }
 }
 
 enum Kind {
@@ -85,16 +101,7 @@ impl Server {
         match api::streaming_method(name) {
             Ok(method) => {
                 self.metrics.count(Id::StreamingRequest);
-                let kind = Kind::AwaitsArgument;
-                let key = self.sources.insert(Source {
-                    conn,
-                    stream,
-                    method,
-                    timer: None,
-                    unsent: VecDeque::new(),
-                    ending: false,
-                    kind,
-                });
+                let key = self.sources.insert(Source::new(conn, stream, method, Kind::AwaitsArgument));
                 self.set_busy(conn, stream, Some(Busy::Source(key)));
                 self.with_conn(now, conn, |now, c| c.streaming_ack(now, stream, ""));
             }
@@ -115,6 +122,18 @@ impl Server {
         let method = source.method;
         let body: Arc<[u8]> = body.into();
         source.kind = Kind::Starting { body: Arc::clone(&body), early: Vec::new(), finished: false };
+        self.run_streaming(key, method, body, base, caller);
+    }
+
+    /// Has the handler of a streaming call run.
+    fn run_streaming(
+        &mut self,
+        key: Key,
+        method: &'static StreamingMethod,
+        body: Arc<[u8]>,
+        base: u64,
+        caller: Arc<Caller>,
+    ) {
         self.next_group_job -= 1;
         let id = CallId(self.next_group_job);
         self.stream_jobs.insert(id, key);
@@ -165,6 +184,7 @@ impl Server {
                 source.kind = Kind::Monitor { options, lines, dropped: 0, send_at: None, heartbeat_at };
                 self.set_source_timer(key, Some(heartbeat_at));
                 self.update_monitor_level();
+                self.begin_reply(now, key);
             }
             StreamOutcome::ToNode(to_node) => self.bridge(now, key, &to_node, early),
             StreamOutcome::Send(messages) => {
@@ -178,6 +198,7 @@ impl Server {
                     return self.restore_ended(now, key, Err((code, text)));
                 }
                 self.set_source_timer(key, Some(now + UPLOAD_IDLE));
+                self.with_conn(now, conn, |now, c| c.http_continue(now));
                 self.take_upload(now, key, &early);
                 if finished {
                     self.on_stream_finished(now, conn, stream);
@@ -193,30 +214,16 @@ impl Server {
         }
     }
 
-    // Bridges.
-
-    fn bridge(&mut self, now: Instant, key: Key, to_node: &ToNode, early: Vec<u8>) {
-        let conns: Vec<ConnId> = self.nodes.of(&to_node.node_id).map(|(conn, _)| conn).collect();
-        for conn in conns {
-            let Some(Ok(stream)) = self.with_conn(now, conn, |now, c| c.open_streaming(now, &to_node.method)) else {
-                continue;
-            };
-            self.set_busy(conn, stream, Some(Busy::Source(key)));
-            if let Some(source) = self.sources.get_mut(key) {
-                let argument = to_node.body.clone();
-                let to_node = if early.is_empty() { VecDeque::new() } else { [(early.into(), 0)].into() };
-                source.kind = Kind::Bridge { to: (conn, stream), acked: false, argument, to_node };
-            }
-            return;
-        }
-        self.refuse_stream(now, key, &to_node.no_path);
-    }
-
     // Uploads.
 
     /// Takes bytes of an upload; as many may come again.
     fn take_upload(&mut self, now: Instant, key: Key, bytes: &[u8]) {
-        self.with_upload(key, |server, upload| server.on_upload(now, key, upload, bytes));
+        let Some(source) = self.sources.get(key) else { return };
+        let framed = source.http.is_none();
+        self.with_upload(key, |server, upload| match framed {
+            true => server.on_upload(now, key, upload, bytes),
+            false => server.on_archive(now, key, upload, bytes),
+        });
         let Some(source) = self.sources.get(key) else { return };
         let (conn, stream) = (source.conn, source.stream);
         let idle = !source.ending && !self.restore_is_running(key);
@@ -249,19 +256,6 @@ impl Server {
         self.send_last(now, key, message.into());
     }
 
-    pub(super) fn on_stream_acked(&mut self, now: Instant, conn: ConnId, stream: StreamId, error: &str) {
-        let Some(Busy::Source(key)) = self.busy(conn, stream) else { return };
-        if !error.is_empty() {
-            self.set_busy(conn, stream, None);
-            return self.refuse_stream(now, key, error);
-        }
-        if let Some(Source { kind: Kind::Bridge { acked, argument, to_node, .. }, .. }) = self.sources.get_mut(key) {
-            *acked = true;
-            to_node.push_front((std::mem::take(argument), 0));
-        }
-        self.pump_to_node(now, key);
-    }
-
     pub(super) fn on_stream_bytes(&mut self, now: Instant, conn: ConnId, stream: StreamId, bytes: Vec<u8>) {
         let Some(Busy::Source(key)) = self.busy(conn, stream) else { return };
         let Some(source) = self.sources.get_mut(key) else { return };
@@ -285,22 +279,6 @@ impl Server {
                 to_node.push_back((bytes.into(), 0));
             }
             self.pump_to_node(now, key);
-        }
-    }
-
-    /// Passes on what the caller sent; it may send as much again.
-    fn pump_to_node(&mut self, now: Instant, key: Key) {
-        let Some(source) = self.sources.get_mut(key) else { return };
-        let (conn, stream) = (source.conn, source.stream);
-        let Kind::Bridge { to, acked: true, to_node, .. } = &mut source.kind else { return };
-        let to = *to;
-        let mut waiting = std::mem::take(to_node);
-        let sent = self.send_queue(now, to, &mut waiting);
-        if let Some(Source { kind: Kind::Bridge { to_node, .. }, .. }) = self.sources.get_mut(key) {
-            *to_node = waiting;
-        }
-        if sent > 0 {
-            self.with_conn(now, conn, |now, c| c.consumed(now, stream, sent));
         }
     }
 
@@ -328,10 +306,19 @@ impl Server {
             let Some(source) = self.sources.get_mut(key) else { return };
             let to = (source.conn, source.stream);
             let mut unsent = std::mem::take(&mut source.unsent);
-            let sent = self.send_queue(now, to, &mut unsent);
-            let blocked = !unsent.is_empty();
+            let mut http = source.http.take();
+            let (sent, over) = match &mut http {
+                Some(http) => self.send_unwrapped(now, to.0, http, &mut unsent),
+                None => (self.send_queue(now, to, &mut unsent), false),
+            };
             let Some(source) = self.sources.get_mut(key) else { return };
-            source.unsent = unsent;
+            let blocked = !unsent.is_empty() || http.as_ref().is_some_and(|http| !http.out.is_empty());
+            (source.unsent, source.http) = (unsent, http);
+            if over {
+                return self.drop_source(now, key);
+            }
+            self.set_timer(key);
+            let Some(source) = self.sources.get_mut(key) else { return };
             if source.ending {
                 if !blocked {
                     self.close_source(now, key);
@@ -371,47 +358,6 @@ impl Server {
         }
     }
 
-    /// New events are in the buffer: tells every subscriber.
-    pub(super) fn pump_subscribers(&mut self, now: Instant) {
-        for key in self.sources.keys() {
-            if matches!(self.sources.get(key), Some(Source { kind: Kind::Events { .. }, .. })) {
-                self.pump(now, key);
-            }
-        }
-    }
-
-    /// The state was replaced: whoever follows it begins again.
-    pub(super) fn close_subscribers(&mut self, now: Instant) {
-        for key in self.sources.keys() {
-            if matches!(self.sources.get(key), Some(Source { kind: Kind::Events { .. }, .. })) {
-                self.close_subscription(now, key, SUBSCRIPTION_CLOSED);
-            }
-        }
-    }
-
-    /// Tokens or policies changed: who lost the right to its events is told so (endpoint notes, section 6).
-    pub(super) fn recheck_subscribers(&mut self, now: Instant) {
-        self.fresh_ctx(false);
-        let state = self.root.load_full();
-        let lost: Vec<(Key, String)> = (self.sources.iter())
-            .filter_map(|(key, source)| match &source.kind {
-                Kind::Events { filter, .. } => still_allowed(filter, &state, &self.ctx).err().map(|why| (key, why)),
-                _ => None,
-            })
-            .collect();
-        for (key, why) in lost {
-            self.close_subscription(now, key, &why);
-        }
-    }
-
-    fn close_subscription(&mut self, now: Instant, key: Key, why: &str) {
-        if let Some(source) = self.sources.get_mut(key) {
-            // A reader that is behind gets what is on its way, and then the end of it.
-            source.unsent.push_back((events::error_message(why, 500), 0));
-        }
-        self.end_after_sending(now, key);
-    }
-
     pub(super) fn on_stream_writable(&mut self, now: Instant, conn: ConnId, stream: StreamId) {
         let Some(Busy::Source(key)) = self.busy(conn, stream) else { return };
         let Some(source) = self.sources.get(key) else { return };
@@ -440,6 +386,7 @@ impl Server {
         }
         let (conn, stream) = (source.conn, source.stream);
         self.set_busy(conn, stream, None);
+        self.answer_ended(now, &source);
         self.with_conn(now, conn, |now, c| c.finish(now, stream));
         self.update_monitor_level();
     }
@@ -454,7 +401,11 @@ impl Server {
                 return;
             }
             Kind::Restore(_) => {
-                return self.with_upload(key, |server, upload| server.on_upload_finished(now, key, upload));
+                let framed = source.http.is_none();
+                return self.with_upload(key, |server, upload| match framed {
+                    true => server.on_upload_finished(now, key, upload),
+                    false => server.on_archive_finished(key, upload),
+                });
             }
             _ => {}
         }
@@ -472,6 +423,19 @@ impl Server {
 
     /// One of a source's streams was reset, or its connection has ended.
     pub(super) fn on_source_gone(&mut self, now: Instant, key: Key, conn: ConnId, stream: StreamId) {
+        self.remove_source(now, key, Some((conn, stream)));
+    }
+
+    /// The reply of a source is over, before its messages are.
+    fn drop_source(&mut self, now: Instant, key: Key) {
+        let Some(source) = self.sources.get(key) else { return };
+        let end = (source.conn, source.stream);
+        self.set_busy(end.0, end.1, None);
+        self.remove_source(now, key, Some(end));
+    }
+
+    /// Takes a source out, and ends its streams but for the one that has ended.
+    fn remove_source(&mut self, now: Instant, key: Key, ended: Option<(ConnId, StreamId)>) {
         let Some(source) = self.sources.remove(key) else { return };
         if let Some(at) = source.timer {
             self.source_timers.cancel(at, key);
@@ -484,7 +448,7 @@ impl Server {
             ends.push(to);
         }
         for (other_conn, other_stream) in ends {
-            if (other_conn, other_stream) != (conn, stream) {
+            if Some((other_conn, other_stream)) != ended {
                 self.set_busy(other_conn, other_stream, None);
                 self.with_conn(now, other_conn, |now, c| c.reset(now, other_stream));
             }
@@ -509,106 +473,14 @@ impl Server {
         }
     }
 
-    // Monitors and time.
-
-    fn set_source_timer(&mut self, key: Key, at: Option<Instant>) {
-        let Some(source) = self.sources.get_mut(key) else { return };
-        if let Some(old) = std::mem::replace(&mut source.timer, at) {
-            self.source_timers.cancel(old, key);
-        }
-        if let Some(at) = at {
-            self.source_timers.set(at, key);
-        }
-    }
-
-    /// Asks the log for the most that any monitor wants.
-    fn update_monitor_level(&mut self) {
-        let wanted = self
-            .sources
-            .iter()
-            .filter_map(|(_, source)| match &source.kind {
-                Kind::Monitor { options, .. } => Some(options.level),
-                _ => None,
-            })
-            .max();
-        if wanted != self.monitor_level {
-            self.monitor_level = wanted;
-            self.output(Output::Monitor(wanted));
-        }
-    }
-
-    pub(super) fn on_log_line(&mut self, now: Instant, line: &Arc<LogLine>) {
-        for key in self.sources.keys() {
-            let Some(source) = self.sources.get_mut(key) else { continue };
-            let Kind::Monitor { options, lines, dropped, send_at, heartbeat_at } = &mut source.kind else { continue };
-            if line.level > options.level {
-                continue;
-            }
-            if lines.push(line.clone()).is_err() {
-                *dropped += 1;
-            }
-            if send_at.is_none() {
-                let at = now + MONITOR_BATCH;
-                *send_at = Some(at);
-                let next = at.min(*heartbeat_at);
-                self.set_source_timer(key, Some(next));
-            }
-        }
-    }
-
-    pub(super) fn on_source_due(&mut self, now: Instant, key: Key) {
-        let Some(source) = self.sources.get_mut(key) else { return };
-        source.timer = None;
-        let next = match &mut source.kind {
-            Kind::Events { heartbeat_at, .. } => {
-                if *heartbeat_at <= now {
-                    *heartbeat_at = now + EVENT_HEARTBEAT;
-                    // A reader that is behind needs no sign of life.
-                    if source.unsent.is_empty() {
-                        source.unsent.push_back((events::heartbeat_message(), 0));
-                    }
-                }
-                Some(*heartbeat_at)
-            }
-            Kind::Monitor { options, lines, dropped, send_at, heartbeat_at } => {
-                if source.unsent.is_empty() {
-                    let due = send_at.is_some_and(|at| at <= now);
-                    if due {
-                        *send_at = None;
-                        *heartbeat_at = now + MONITOR_HEARTBEAT;
-                        let messages = monitor::messages(options, lines, std::mem::take(dropped));
-                        source.unsent.extend(messages.into_iter().map(|message| (message, 0)));
-                    } else if *heartbeat_at <= now {
-                        *heartbeat_at = now + MONITOR_HEARTBEAT;
-                        if !options.plain {
-                            source.unsent.push_back((monitor::heartbeat(), 0));
-                        }
-                    }
-                } else {
-                    *heartbeat_at = now + MONITOR_HEARTBEAT;
-                    *send_at = send_at.map(|_| now + MONITOR_BATCH);
-                }
-                Some(send_at.map_or(*heartbeat_at, |at| at.min(*heartbeat_at)))
-            }
-            Kind::Restore(_) => return self.with_upload(key, |server, upload| server.on_upload_due(now, key, upload)),
-            _ => None,
-        };
-        self.set_source_timer(key, next);
-        self.pump(now, key);
-    }
-
-    /// Whose stream it is, and what it asked for, while its handler runs.
-    pub(super) fn starting_stream(&self, key: Key) -> Option<(ConnId, &'static str, Arc<[u8]>)> {
+    /// Whose stream it is, how it came, and what it asked for, while its handler runs.
+    pub(super) fn starting_stream(&self, key: Key) -> Option<(ConnId, &'static str, &'static str, Arc<[u8]>)> {
         let source = self.sources.get(key)?;
+        let via = if source.http.is_some() { "http" } else { "rpc" };
         match &source.kind {
-            Kind::Starting { body, .. } => Some((source.conn, source.method.name, Arc::clone(body))),
+            Kind::Starting { body, .. } => Some((source.conn, via, source.method.name, Arc::clone(body))),
             _ => None,
         }
-    }
-
-    /// Streams that subscribe to events.
-    pub(super) fn subscribers(&self) -> usize {
-        self.sources.iter().filter(|(_, source)| matches!(source.kind, Kind::Events { .. })).count()
     }
 }
 

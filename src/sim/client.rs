@@ -137,8 +137,7 @@ impl Client {
         let (method, body) = requests::request(&asked, &ground.fleet);
         transport.call(stream, self.seq, method, &body);
         let operation = ground.history.ask(self.number, now, asked.clone());
-        let wait = asked.query().map_or(Duration::ZERO, |(_, wait)| Duration::from_nanos(wait / 16 * 17));
-        ground.after(wait + PATIENCE, Event::Patience(self.number, operation));
+        ground.after(asked.wait() + PATIENCE, Event::Patience(self.number, operation));
         if let Some(lane) = self.lanes.get_mut(lane) {
             lane.busy = Some(Busy::Call { operation, asked, stream, seq: self.seq });
         }

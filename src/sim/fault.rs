@@ -48,11 +48,35 @@ pub enum Fault {
     IgnoreDiskError,
     /// The end of a connection is not told.
     LoseEof,
+    /// A write to a variable wakes its own readers, and nobody who waits for a prefix.
+    LosePrefixTouch,
+    /// A write to a variable wakes nobody.
+    LoseVariableTouch,
+    /// A lock is given back by whoever asks, whatever id it names.
+    ReleaseAnybodysLock,
+    /// A write under a lock that is over counts as one under the lock that is held now.
+    AcceptStaleLock,
+    /// A fence that a write demands is not looked at.
+    ForgetFence,
+    /// With a variable its fence is forgotten.
+    LoseFenceOnDelete,
+    /// A lock whose time is over is given to the next without its delay.
+    AcquireInDelay,
+    /// Of several writes that belong together only the first is done.
+    HalfTransaction,
+    /// Who waits for a lock last gets it first.
+    QueueOutOfOrder,
+    /// A lock ends by its first time, whatever was renewed.
+    ForgetRenewal,
+    /// A process that begins gives locks no grace.
+    ForgetGrace,
+    /// Locks whose time is over are not ended.
+    ForgetExpiry,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Fault; 22] = [
+    pub const ALL: [Fault; 34] = [
         Fault::AckBeforeSync,
         Fault::SkipSync,
         Fault::DropWakeUp,
@@ -75,5 +99,17 @@ impl Fault {
         Fault::ForgetHardState,
         Fault::IgnoreDiskError,
         Fault::LoseEof,
+        Fault::LosePrefixTouch,
+        Fault::LoseVariableTouch,
+        Fault::ReleaseAnybodysLock,
+        Fault::AcceptStaleLock,
+        Fault::ForgetFence,
+        Fault::LoseFenceOnDelete,
+        Fault::AcquireInDelay,
+        Fault::HalfTransaction,
+        Fault::QueueOutOfOrder,
+        Fault::ForgetRenewal,
+        Fault::ForgetGrace,
+        Fault::ForgetExpiry,
     ];
 }

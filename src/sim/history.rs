@@ -2,9 +2,12 @@
 //! checkers; decides nothing.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::base::time::Instant;
 use crate::state::node::NodeStatus;
+
+use super::variables::{VarAnswered, VarAsked};
 
 /// A node of the simulated fleet, by its place in the list.
 pub type NodeNumber = usize;
@@ -91,6 +94,8 @@ pub enum Asked {
         /// To be answered.
         nonce: u64,
     },
+    /// About variables and locks.
+    Var(VarAsked),
     /// The server's own: a node was not heard in time.
     Expire {
         /// Which.
@@ -109,7 +114,7 @@ impl Asked {
     /// The one node it is about; `None` for a list or for none.
     pub fn node(&self) -> Option<NodeNumber> {
         match self {
-            Asked::Ping | Asked::List { .. } => None,
+            Asked::Ping | Asked::List { .. } | Asked::Var(_) => None,
             Asked::Register { node, .. }
             | Asked::Status { node, .. }
             | Asked::Emit { node, .. }
@@ -126,7 +131,10 @@ impl Asked {
 
     /// Whether it may change something.
     pub fn writes(&self) -> bool {
-        !matches!(self, Asked::Ping | Asked::Get { .. } | Asked::List { .. } | Asked::CallNode { .. })
+        match self {
+            Asked::Var(asked) => asked.writes(),
+            asked => !matches!(asked, Asked::Ping | Asked::Get { .. } | Asked::List { .. } | Asked::CallNode { .. }),
+        }
     }
 
     /// The number that its entry carries.
@@ -140,10 +148,19 @@ impl Asked {
         }
     }
 
+    /// How long the server may take by the caller's own wish.
+    pub fn wait(&self) -> Duration {
+        match self {
+            Asked::Var(asked) => asked.wait(),
+            asked => asked.query().map_or(Duration::ZERO, |(_, nanos)| Duration::from_nanos(nanos / 16 * 17)),
+        }
+    }
+
     /// MinQueryIndex and MaxQueryTime in nanoseconds of a read.
     pub fn query(&self) -> Option<(u64, u64)> {
         match self {
             Asked::Get { min, wait_nanos, .. } | Asked::List { min, wait_nanos, .. } => Some((*min, *wait_nanos)),
+            Asked::Var(asked) => asked.query(),
             _ => None,
         }
     }
@@ -175,6 +192,8 @@ pub enum Answered {
     Heard(u64, u64),
     /// One node, or none, and the index.
     Node(u64, Option<Seen>),
+    /// About variables and locks.
+    Var(VarAnswered),
     /// Nodes by number, and the index.
     Nodes(u64, BTreeMap<NodeNumber, Seen>),
 }

@@ -13,6 +13,8 @@
 //!                                            transport, requests     what they say and hear
 //! disk       the log and the snapshots       workload                what they do
 //! history    what was asked and answered     truth                   what the log should hold
+//! variables  what is asked about variables   keepers                 who keeps them and takes turns at locks
+//! harm       what goes wrong with them, when a mistake is planted
 //! check      is all of that right?           fault                   mistakes, to see that it can be wrong
 //! ```
 
@@ -21,8 +23,10 @@ pub mod client;
 pub mod disk;
 pub mod fault;
 pub mod ground;
+mod harm;
 pub mod history;
 pub mod jobs;
+pub mod keepers;
 pub mod network;
 pub mod options;
 pub mod process;
@@ -32,6 +36,7 @@ mod subscriber;
 pub mod trace;
 pub mod transport;
 pub mod truth;
+pub mod variables;
 pub mod workload;
 pub mod world;
 pub mod writer;

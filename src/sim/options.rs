@@ -29,6 +29,10 @@ pub struct Options {
     pub silent_nodes: usize,
     /// Clients beside the nodes.
     pub others: usize,
+    /// Clients that take turns at locks.
+    pub lockers: usize,
+    /// Clients that write and read variables.
+    pub keepers: usize,
     /// Of one way over a wire, about.
     pub latency: Duration,
     /// What a sync takes, about.
@@ -72,6 +76,8 @@ impl Options {
             window_bytes: pick(&mut rng, &[2 * 1024, 16 * 1024, 256 * 1024]).max(silent_nodes as u64 * 256) as u32,
             pool_full: pick(&mut rng, &[0, 0, 0, 15]),
             commands_max: pick(&mut rng, &[2, 1024, 1024]) as usize,
+            lockers: pick(&mut rng, &[0, 2, 3, 4]) as usize,
+            keepers: pick(&mut rng, &[0, 1, 1]) as usize,
         }
     }
 
@@ -140,7 +146,7 @@ impl Options {
             entropy: crate::api::secrets::Entropy([life as u8; 32]),
             acl_enabled: false,
             variables_max_bytes: 64 << 10,
-            locks_min_ttl: Duration::from_secs(10),
+            locks_min_ttl: Duration::from_secs(2),
             audit: false,
             config_json: "{}".into(),
             seed: self.seed.wrapping_mul(31).wrapping_add(life as u64),

@@ -24,6 +24,7 @@ use crate::wire::entry::Command;
 
 use super::fault::Fault;
 use super::ground::{Event, Ground, Inner};
+use super::harm::Harm;
 use super::history::{Answered, Asked, OperationId, Outcome, SERVER};
 use super::jobs::Jobs;
 use super::network::{LinkId, Side};
@@ -64,6 +65,7 @@ pub struct Process {
     pub paused_until: Instant,
     last_commands_at: Instant,
     pub(super) last_notices_at: Instant,
+    pub(super) harm: Harm,
     /// Not published yet (a planted fault).
     pub(super) late_root: Option<Arc<State>>,
 }
@@ -102,6 +104,7 @@ impl Process {
             paused_until: Instant::ZERO,
             last_commands_at: now,
             last_notices_at: now,
+            harm: Harm::default(),
             late_root: None,
         };
         process.inner(ground, Inner::Facts);
@@ -227,7 +230,8 @@ impl Process {
 
     // Proposals.
 
-    fn propose(&mut self, ground: &mut Ground, proposals: Vec<Proposal>) {
+    fn propose(&mut self, ground: &mut Ground, mut proposals: Vec<Proposal>) {
+        self.harm.proposals(ground, &self.root.load(), &mut proposals);
         for proposal in &proposals {
             ground.trace.step("propose", &[proposal.id.0]);
             self.note_own(ground, proposal);

@@ -17,6 +17,7 @@ use crate::wire::msgpack::{Decoder, Encoder, Msg, Raw, Result};
 use super::ground::FleetNode;
 use super::history::{Answered, Asked, NodeNumber, Seen};
 use super::options::REGION;
+use super::variables;
 
 /// Where an entry carries its nonce.
 pub const NONCE: &str = "sim.nonce";
@@ -106,6 +107,7 @@ pub fn request(asked: &Asked, fleet: &[FleetNode]) -> (&'static str, Vec<u8>) {
             let query = options(*min, *wait_nanos, prefix);
             ("Node.List", NodeListRequest { query, ..NodeListRequest::default() }.to_bytes())
         }
+        Asked::Var(asked) => variables::request(asked),
         Asked::CallNode { node, nonce } => ("ClientStats.Stats", call_body(&id(node), *nonce)),
         // The server's own are not asked by anybody.
         Asked::Expire { .. } | Asked::DrainComplete { .. } => ("", none()),
@@ -237,6 +239,7 @@ pub fn answer(asked: &Asked, body: &[u8], fleet: &[FleetNode]) -> std::result::R
             }
             Ok(Answered::Nodes(reply.meta.index, nodes))
         }
+        Asked::Var(asked) => variables::answer(asked, body).map(Answered::Var),
         Asked::CallNode { node, nonce } => {
             let (id, answered) = read_call_body(body).map_err(wrong)?;
             let right = fleet.get(*node).is_some_and(|node| node.id == id) && answered == *nonce;

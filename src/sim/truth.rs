@@ -22,12 +22,16 @@ pub struct Truth {
 pub struct Step {
     /// Its index.
     pub index: u64,
+    /// Its time, nanoseconds since the Unix epoch.
+    pub time: i64,
     /// What it says.
     pub command: Command,
     /// What the state answered.
     pub result: ApplyResult,
     /// What happened.
     pub events: Vec<Event>,
+    /// Paths of variables that came, went, or have a new index.
+    pub vars: Vec<String>,
     /// The nodes table was written.
     pub touched_nodes: bool,
     /// Nodes that came, went, or have a new index.
@@ -101,11 +105,14 @@ impl Truth {
             let modified = |state: &State, id: &str| state.node(id).map(|node| node.modify_index);
             let touched: Vec<String> =
                 ids.into_iter().filter(|id| modified(&before, id) != modified(&state, id)).map(str::to_owned).collect();
+            let vars = changed_vars(&before, &state);
             let is_alive = |id: &&String| state.node(id).is_some_and(|node| node.status != NodeStatus::Down);
             let alive = touched.iter().filter(is_alive).cloned().collect();
             steps.push(Step {
                 alive,
                 index: *index,
+                time: state.time_unix_nanos(),
+                vars,
                 command,
                 result: applied.result,
                 events: applied.events,
@@ -115,6 +122,15 @@ impl Truth {
         }
         steps
     }
+}
+
+fn changed_vars(before: &State, after: &State) -> Vec<String> {
+    let indexes = |state: &State| -> BTreeMap<String, u64> {
+        state.vars_from("", "").map(|var| (var.path.to_string(), var.modify_index)).collect()
+    };
+    let (before, after) = (indexes(before), indexes(after));
+    let paths: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+    paths.into_iter().filter(|path| before.get(*path) != after.get(*path)).cloned().collect()
 }
 
 fn apply(state: &mut State, entry: &LogEntry) -> (Command, Applied) {

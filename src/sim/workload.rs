@@ -7,6 +7,7 @@ use crate::state::node::NodeStatus;
 
 use super::ground::Ground;
 use super::history::{Answered, Asked, NodeNumber, Outcome};
+use super::keepers::{Follower, Keeper, Locker};
 use super::options::{GRACE, MIN_TTL};
 
 /// What a lane is for.
@@ -42,6 +43,12 @@ pub enum Role {
         /// The next one.
         node: NodeNumber,
     },
+    /// Writes and reads variables.
+    Keeper(Keeper),
+    /// Follows variables.
+    Follower(Follower),
+    /// Takes turns at a lock.
+    Locker(Locker),
     /// Connects and sends what is no protocol, or half of one.
     Noise,
 }
@@ -102,6 +109,9 @@ impl Role {
                 Some(_) => Next::Ask(Asked::Register { node: *node, nonce: ground.nonce() }),
                 None => Next::Sleep(ground.options.busy),
             },
+            Role::Keeper(keeper) => keeper.next(ground),
+            Role::Follower(follower) => follower.next(ground),
+            Role::Locker(locker) => locker.next(ground),
             Role::Noise => Next::Noise,
         }
     }
@@ -134,6 +144,15 @@ impl Role {
                 *node += usize::from(matches!(outcome, Outcome::Done(_)));
                 ground.rng.jitter(Duration::from_millis(20))
             }
+            Role::Keeper(keeper) => match asked {
+                Asked::Var(asked) => keeper.learn(ground, asked, outcome),
+                _ => Duration::ZERO,
+            },
+            Role::Follower(follower) => follower.learn(ground, outcome),
+            Role::Locker(locker) => match asked {
+                Asked::Var(asked) => locker.learn(ground, asked, outcome),
+                _ => Duration::ZERO,
+            },
             Role::Operator => ground.rng.jitter(Duration::from_millis(1500)),
             Role::Subscriber { .. } | Role::Noise => ground.rng.jitter(Duration::from_secs(3)),
         }

@@ -12,6 +12,7 @@ use super::check;
 use super::client::{Client, PATIENCE};
 use super::ground::{Event, Ground, Nemesis, Net};
 use super::history::{Life, Outcome};
+use super::keepers::{Follower, Keeper, Locker, lock_path};
 use super::network::Side;
 use super::options::{FAILOVER_TTL, GRACE, MIN_TTL, Options};
 use super::process::Process;
@@ -348,6 +349,8 @@ impl World {
             (Id::Connections, "connections"),
             (Id::NodeConns, "connections to nodes"),
             (Id::HeartbeatActive, "timers of heartbeats"),
+            (Id::LockWaiters, "calls that wait for a lock"),
+            (Id::Locks, "locks that are held"),
         ] {
             let values = process.server.metrics().values();
             let sum: f64 = values
@@ -415,6 +418,17 @@ fn clients(ground: &mut Ground) -> Vec<Client> {
         if nth == 2 {
             clients.push(Client::new(number + 1, &ANY, vec![Role::Noise]));
         }
+    }
+    for _ in 0..ground.options.keepers {
+        let mut roles = vec![Role::Keeper(Keeper::default()), Role::Follower(Follower::any(ground))];
+        if ground.rng.chance(1, 2) {
+            roles.push(Role::Follower(Follower::any(ground)));
+        }
+        clients.push(Client::new(clients.len(), &MUX, roles));
+    }
+    for _ in 0..ground.options.lockers {
+        let path = lock_path(ground);
+        clients.push(Client::new(clients.len(), &ANY, vec![Role::Locker(Locker::new(path))]));
     }
     clients
 }

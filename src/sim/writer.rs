@@ -16,6 +16,7 @@ use crate::state::watch::Touched;
 use super::disk::snapshot_bytes;
 use super::fault::Fault;
 use super::ground::{Event, Ground, Inner};
+use super::harm;
 use super::options::Options;
 use super::process::Process;
 
@@ -257,7 +258,12 @@ impl Process {
         if notices.iter().any(|notice| matches!(notice, Notice::Fatal(_))) {
             self.writer.ended = true;
         }
-        harm(ground, &mut notices);
+        harm_notices(ground, &mut notices);
+        for notice in &mut notices {
+            if let Notice::Resolved { id, resolution } = notice {
+                self.harm.resolution(*id, resolution);
+            }
+        }
         let wait = ground.a_while(ground.options.thread_delay);
         let at = (ground.now + wait).max(self.last_notices_at);
         self.last_notices_at = at;
@@ -266,7 +272,7 @@ impl Process {
 }
 
 /// Planted faults in what the loop is told.
-fn harm(ground: &mut Ground, notices: &mut Vec<Notice>) {
+fn harm_notices(ground: &mut Ground, notices: &mut Vec<Notice>) {
     let mut kept = Vec::with_capacity(notices.len());
     for mut notice in std::mem::take(notices) {
         match &mut notice {
@@ -277,6 +283,7 @@ fn harm(ground: &mut Ground, notices: &mut Vec<Notice>) {
                 if ground.fault(Fault::LoseTouchedKey, 50) {
                     touched.keys.truncate(1);
                 }
+                harm::touched(ground, touched);
                 if !events.is_empty() && ground.fault(Fault::DropEvent, 10) {
                     events.clear();
                 }

@@ -4,10 +4,12 @@
 //! strings, nor times from either, so text is what is valid UTF-8, and a time is what has the shape of one under a
 //! name that holds times. Source: HTTP notes, section 1.2; transport notes, section 5.
 
-use std::fmt::Write;
-use std::time::Duration;
+#[cfg(test)]
+mod tests;
 
-use crate::base::time::{format_duration, format_rfc3339};
+use std::fmt::Write;
+
+use crate::base::time::format_rfc3339;
 use crate::wire::msgpack::{DecodeError, Decoder, Kind, Result};
 
 /// Values may nest less deep than this; what peers send nests some ten deep.
@@ -22,6 +24,7 @@ pub const TIME_FIELDS: &[&str] = &[
     "Date",
     "Established",
     "ExpirationTime",
+    "ExpiresAt",
     "FinishedAt",
     "ForceDeadline",
     "LastRestart",
@@ -37,20 +40,41 @@ pub const TIME_FIELDS: &[&str] = &[
     "UpdatedAt",
 ];
 
+/// Names of fields whose keys and values are their owner's words: within them nothing is taken for a time, a duration
+/// or a secret, whatever it is called and looks like.
+pub const OWNERS_WORDS: &[&str] =
+    &["Attributes", "Details", "Dynamic", "Items", "Links", "Matches", "Meta", "Static", "Tags"];
+
 /// How a value is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct JsonStyle {
     /// Keys sorted by name; otherwise in the order of the input.
     pub sorted: bool,
-    /// Fields shown as the empty string wherever they lie.
+    /// Fields shown as the empty string wherever they lie, but within [`JsonStyle::opaque`] ones.
     pub blanked: &'static [&'static str],
+    /// Fields within which strings are strings and keys mean nothing.
+    pub opaque: &'static [&'static str],
+    /// Fields whose integers are nanoseconds, shown as Go's durations in words; 0 as the empty text.
+    pub durations: &'static [&'static str],
+    /// Fields that hold bytes, shown in base64 even where they are text.
+    pub bytes: &'static [&'static str],
+    /// Fields of the outermost object, or of the objects of the outermost list, that are left out when nil.
+    pub omitted: &'static [&'static str],
 }
 
 impl JsonStyle {
     /// As the HTTP API shows a registered object: keys by name, no secrets.
-    pub const PUBLIC: JsonStyle = JsonStyle { sorted: true, blanked: &["SecretID"] };
+    pub const PUBLIC: JsonStyle = JsonStyle {
+        sorted: true,
+        blanked: &["SecretID"],
+        opaque: OWNERS_WORDS,
+        durations: &[],
+        bytes: &["Hash"],
+        omitted: &[],
+    };
     /// Everything as it came.
-    pub const PLAIN: JsonStyle = JsonStyle { sorted: false, blanked: &[] };
+    pub const PLAIN: JsonStyle =
+        JsonStyle { sorted: false, blanked: &[], opaque: &[], durations: &[], bytes: &[], omitted: &[] };
 }
 
 /// Appends a value in [`JsonStyle::PUBLIC`].
@@ -67,7 +91,7 @@ pub fn to_json(value: &[u8], out: &mut String) -> Result<()> {
 /// # Errors
 /// As [`to_json`].
 pub fn to_json_in_style(value: &[u8], style: JsonStyle, out: &mut String) -> Result<()> {
-    let mut writer = Writer { d: Decoder::new(value), style, out };
+    let mut writer = Writer { d: Decoder::new(value), style, opaque: false, out };
     writer.value("", 0)?;
     if writer.d.at_end() { Ok(()) } else { Err(writer.d.error("bytes after the value")) }
 }
@@ -141,20 +165,89 @@ pub fn go_time_text(bytes: &[u8]) -> Option<String> {
 
 /// The text of a Go duration, given in nanoseconds: `1h0m0s`, `1.5s`, `-250ms`.
 pub fn go_duration_text(nanos: i64) -> String {
-    let sign = if nanos < 0 { "-" } else { "" };
-    let positive = nanos.unsigned_abs();
-    let (minutes, rest) = (positive / 60_000_000_000, positive % 60_000_000_000);
-    let seconds = if positive < 1_000_000_000 || rest >= 1_000_000_000 || rest == 0 {
-        format_duration(Duration::from_nanos(rest)).replace("us", "\u{b5}s")
-    } else {
-        // After minutes, a part of a second is told in seconds.
-        format!("0.{}s", format!("{rest:09}").trim_end_matches('0'))
-    };
-    match (minutes / 60, minutes % 60) {
-        (0, 0) => format!("{sign}{seconds}"),
-        (0, minutes) => format!("{sign}{minutes}m{seconds}"),
-        (hours, minutes) => format!("{sign}{hours}h{minutes}m{seconds}"),
+    let mut text = String::new();
+    push_go_duration(nanos, &mut text);
+    text
+}
+
+/// Appends a duration as Go's `time.Duration.String` prints it: `15s`, `1m30s`, `24h0m0s`, `1.5ms`, `0s`.
+pub fn push_go_duration(nanos: i64, out: &mut String) {
+    if nanos < 0 {
+        out.push('-');
     }
+    let all = nanos.unsigned_abs();
+    let (unit, name) = match all {
+        0 => (1_000_000_000, "s"),
+        1..1_000 => (1, "ns"),
+        1_000..1_000_000 => (1_000, "\u{b5}s"),
+        1_000_000..1_000_000_000 => (1_000_000, "ms"),
+        _ => (1_000_000_000, "s"),
+    };
+    let (hours, minutes) = (all / 3_600_000_000_000, all / 60_000_000_000 % 60);
+    if hours > 0 {
+        push_fmt(out, format_args!("{hours}h"));
+    }
+    if hours > 0 || minutes > 0 {
+        push_fmt(out, format_args!("{minutes}m"));
+    }
+    let rest = all % 60_000_000_000;
+    push_fmt(out, format_args!("{}", rest / unit));
+    let fraction = rest % unit;
+    if fraction > 0 {
+        let width = unit.ilog10() as usize;
+        let digits = format!("{fraction:0width$}");
+        out.push('.');
+        out.push_str(digits.trim_end_matches('0'));
+    }
+    out.push_str(name);
+}
+
+/// Appends JSON text with line breaks: four spaces a level, a space behind each colon, and a line break at the end, as
+/// Go's encoder indents. Text that is no JSON comes out as other text that is none.
+pub fn push_pretty(json: &str, out: &mut String) {
+    let mut depth = 0usize;
+    let mut rest = json.chars().peekable();
+    let line = |out: &mut String, depth: usize| {
+        out.push('\n');
+        out.extend(std::iter::repeat_n("    ", depth));
+    };
+    while let Some(c) = rest.next() {
+        match c {
+            '{' | '[' => {
+                out.push(c);
+                if let Some(close) = rest.next_if(|next| matches!(next, '}' | ']')) {
+                    out.push(close);
+                } else {
+                    depth += 1;
+                    line(out, depth);
+                }
+            }
+            '}' | ']' => {
+                depth = depth.saturating_sub(1);
+                line(out, depth);
+                out.push(c);
+            }
+            ',' => {
+                out.push(c);
+                line(out, depth);
+            }
+            ':' => out.push_str(": "),
+            '"' => {
+                out.push(c);
+                let mut escaped = false;
+                for c in rest.by_ref() {
+                    out.push(c);
+                    if c == '"' && !escaped {
+                        break;
+                    }
+                    escaped = c == '\\' && !escaped;
+                }
+            }
+            ' ' | '\n' | '\r' | '\t' => {}
+            _ => out.push(c),
+        }
+    }
+    out.push('\n');
 }
 
 fn push_fmt(out: &mut String, text: std::fmt::Arguments<'_>) {
@@ -164,6 +257,8 @@ fn push_fmt(out: &mut String, text: std::fmt::Arguments<'_>) {
 struct Writer<'a, 'o> {
     d: Decoder<'a>,
     style: JsonStyle,
+    /// Within a field of [`JsonStyle::opaque`].
+    opaque: bool,
     out: &'o mut String,
 }
 
@@ -191,7 +286,16 @@ impl<'a> Writer<'a, '_> {
             }
             Kind::Int => {
                 let number = self.d.integer()?;
-                push_fmt(self.out, format_args!("{number}"));
+                match i64::try_from(number) {
+                    Ok(nanos) if self.is(self.style.durations, name) => {
+                        self.out.push('"');
+                        if nanos != 0 {
+                            push_go_duration(nanos, self.out);
+                        }
+                        self.out.push('"');
+                    }
+                    _ => push_fmt(self.out, format_args!("{number}")),
+                }
             }
             Kind::Float => {
                 let number = self.d.f64()?;
@@ -219,12 +323,18 @@ impl<'a> Writer<'a, '_> {
         }
     }
 
+    /// Whether a field has a meaning of its own by its name.
+    fn is(&self, names: &[&str], name: &str) -> bool {
+        !self.opaque && names.contains(&name)
+    }
+
     fn text_or_bytes(&mut self, name: &str, bytes: &[u8]) {
-        let time = if TIME_FIELDS.contains(&name) { go_time_text(bytes) } else { None };
-        match (time, std::str::from_utf8(bytes)) {
+        let time = if self.is(TIME_FIELDS, name) { go_time_text(bytes) } else { None };
+        let text = if self.is(self.style.bytes, name) { None } else { std::str::from_utf8(bytes).ok() };
+        match (time, text) {
             (Some(time), _) => push_json_string(&time, self.out),
-            (None, Ok(text)) => push_json_string(text, self.out),
-            (None, Err(_)) => {
+            (None, Some(text)) => push_json_string(text, self.out),
+            (None, None) => {
                 self.out.push('"');
                 push_base64(bytes, self.out);
                 self.out.push('"');
@@ -250,12 +360,16 @@ impl<'a> Writer<'a, '_> {
         self.out.push('{');
         let body = self.out.len();
         let mut entries: Vec<Entry<'a>> = Vec::new();
-        for nth in 0..len {
-            if nth > 0 {
+        for _ in 0..len {
+            let before = self.out.len();
+            if before > body {
                 self.out.push(',');
             }
             let start = self.out.len();
-            let key = self.entry(depth)?;
+            let Some(key) = self.entry(depth)? else {
+                self.out.truncate(before);
+                continue;
+            };
             if self.style.sorted {
                 entries.push(Entry { key, start, end: self.out.len() });
             }
@@ -267,18 +381,24 @@ impl<'a> Writer<'a, '_> {
         Ok(())
     }
 
-    /// Writes a key and its value, and hands back the key's bytes.
-    fn entry(&mut self, depth: usize) -> Result<&'a [u8]> {
+    /// Writes a key and its value, and hands back the key's bytes; `None` when the entry is to be left out.
+    fn entry(&mut self, depth: usize) -> Result<Option<&'a [u8]>> {
         let (key, name) = self.key()?;
+        if depth <= 1 && self.is(self.style.omitted, &name) && self.d.nil()? {
+            return Ok(None);
+        }
         push_json_string(&name, self.out);
         self.out.push(':');
-        if self.style.blanked.contains(&&*name) {
+        if self.is(self.style.blanked, &name) {
             self.d.skip()?;
             self.out.push_str("\"\"");
         } else {
+            let outside = self.opaque;
+            self.opaque |= self.is(self.style.opaque, &name);
             self.value(&name, depth + 1)?;
+            self.opaque = outside;
         }
-        Ok(key)
+        Ok(Some(key))
     }
 
     /// Reads a key: its bytes, and how it is written. Numbers become text, as Go's encoder does with such maps.
@@ -305,139 +425,5 @@ impl<'a> Writer<'a, '_> {
         let sorted = sorted.join(",");
         self.out.truncate(body);
         self.out.push_str(&sorted);
-    }
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::wire::body::node::{go_time, go_zero_time};
-    use crate::wire::msgpack::Encoder;
-
-    fn plain(value: &[u8]) -> String {
-        let mut out = String::new();
-        to_json_in_style(value, JsonStyle::PLAIN, &mut out).unwrap();
-        out
-    }
-
-    #[test]
-    fn values_become_json() {
-        for (value, json) in [
-            (&b"\xc0"[..], "null"),
-            (b"\xc3", "true"),
-            (b"\xc2", "false"),
-            (b"\x07", "7"),
-            (b"\xff", "-1"),
-            (b"\xcf\xff\xff\xff\xff\xff\xff\xff\xff", "18446744073709551615"),
-            (b"\xd3\x80\x00\x00\x00\x00\x00\x00\x00", "-9223372036854775808"),
-            (b"\xcb\x3f\xf8\x00\x00\x00\x00\x00\x00", "1.5"),
-            (b"\xcb\x40\x49\x00\x00\x00\x00\x00\x00", "50"),
-            (b"\xcb\x7f\xf8\x00\x00\x00\x00\x00\x00", "null"),
-            (b"\xa0", "\"\""),
-            (b"\xa5<a>&\"", "\"<a>&\\\"\""),
-            (b"\xa4a\n\x01\\", "\"a\\n\\u0001\\\\\""),
-            (b"\xa2\xc3\xa4", "\"\u{e4}\""),
-            (b"\xa2\xfe\xff", "\"/v8=\""),
-            (b"\xa3\xfe\xff\x00", "\"/v8A\""),
-            (b"\xa1\xff", "\"/w==\""),
-            (b"\x90", "[]"),
-            (b"\x92\x01\x91\xc0", "[1,[null]]"),
-            (b"\x80", "{}"),
-            (b"\x82\xa1b\x01\xa1a\x80", "{\"b\":1,\"a\":{}}"),
-            (b"\x81\x05\x06", "{\"5\":6}"),
-        ] {
-            assert_eq!(plain(value), json, "{value:02x?}");
-        }
-    }
-
-    #[test]
-    fn keys_are_sorted_and_secrets_blanked() {
-        let value = b"\x84\xa4Name\xa1n\xa8SecretID\xa3abc\xa2ID\xa1i\xa3Sub\x82\xa8SecretID\xc0\xa1A\x92\x01\x02";
-        let mut out = String::from("x");
-        to_json(value, &mut out).unwrap();
-        assert_eq!(out, r#"x{"ID":"i","Name":"n","SecretID":"","Sub":{"A":[1,2],"SecretID":""}}"#);
-        let kept = r#"{"Name":"n","SecretID":"abc","ID":"i","Sub":{"SecretID":null,"A":[1,2]}}"#;
-        assert_eq!(plain(value), kept);
-    }
-
-    #[test]
-    fn times_are_known_by_name_and_shape() {
-        let zone = |digits: [u8; 2]| {
-            let mut bytes = b"\x01\x00\x00\x00\x0e\xe0\xe9\x10\x85\x00\x00\x00\x00".to_vec();
-            bytes.extend(digits);
-            bytes
-        };
-        for (bytes, text) in [
-            (go_time(1_767_323_045_678_901_234).0, "2026-01-02T03:04:05.678901234Z"),
-            (go_zero_time().0, "0001-01-01T00:00:00Z"),
-            // Captured in msgpack_values: the same wall time at +02:00 and, with other seconds, at -05:30.
-            (zone([0x00, 0x78]), "2026-01-02T03:04:05+02:00"),
-            (b"\x01\x00\x00\x00\x0e\xe0\xe9\x79\xfd\x00\x00\x00\x00\xfe\xb6".to_vec(), "2026-01-02T03:04:05-05:30"),
-        ] {
-            assert_eq!(go_time_text(&bytes).as_deref(), Some(text));
-            let mut e = Encoder::new();
-            e.map(2);
-            e.str("UpdateTime");
-            e.bytes(&bytes);
-            e.str("Other");
-            e.bytes(&bytes);
-            let json: serde_json::Value = serde_json::from_str(&plain(&e.out)).unwrap();
-            assert_eq!(json["UpdateTime"], text);
-            assert_ne!(json["Other"], text);
-        }
-        for none in [&b""[..], &[1; 14], &[2; 15], &[1; 16], &zone([0x7f, 0xff])] {
-            assert_eq!(go_time_text(none), None, "{none:02x?}");
-        }
-        assert_eq!(go_time_text(&[[1u8, 0x7f].as_slice(), &[0xff; 13]].concat()), None);
-        // The same name with an integer, as a variable has it.
-        assert_eq!(plain(b"\x81\xaaCreateTime\x05"), "{\"CreateTime\":5}");
-    }
-
-    #[test]
-    fn durations_are_told_as_go_does() {
-        for (nanos, text) in [
-            (0, "0s"),
-            (7, "7ns"),
-            (1_500, "1.5\u{b5}s"),
-            (-250_000_000, "-250ms"),
-            (1_500_000_000, "1.5s"),
-            (90_000_000_000, "1m30s"),
-            (3_600_000_000_000, "1h0m0s"),
-            (3_600_250_000_000, "1h0m0.25s"),
-            (86_400_000_000_000, "24h0m0s"),
-            (i64::MIN, "-2562047h47m16.854775808s"),
-        ] {
-            assert_eq!(go_duration_text(nanos), text);
-        }
-    }
-
-    #[test]
-    fn what_is_no_value_is_an_error() {
-        let deep = vec![0x91; MAX_JSON_DEPTH + 1];
-        let deep = [deep, vec![0xc0]].concat();
-        for value in [&b""[..], b"\xc1", b"\xd4\x01\x02", b"\x81\x80\x01", b"\x92\x01", b"\x01\x02", &deep] {
-            assert!(to_json(value, &mut String::new()).is_err(), "{value:02x?}");
-        }
-        assert!(to_json(&deep[2..], &mut String::new()).is_ok());
-    }
-
-    proptest! {
-        #[test]
-        fn the_text_is_always_json(bytes in prop::collection::vec(prop_oneof![any::<u8>(), 0x80u8..0xa4], 0..60)) {
-            let mut out = String::new();
-            if to_json(&bytes, &mut out).is_ok() {
-                prop_assert!(serde_json::from_str::<serde_json::Value>(&out).is_ok(), "{}", out);
-            }
-        }
-
-        #[test]
-        fn strings_escape_as_json_does(text: String) {
-            let mut out = String::new();
-            push_json_string(&text, &mut out);
-            prop_assert_eq!(serde_json::from_str::<String>(&out).unwrap(), text);
-        }
     }
 }

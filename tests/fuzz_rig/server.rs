@@ -67,7 +67,7 @@ pub fn conn_limits() -> Limits {
         http_head_timeout: Duration::from_secs(10),
         http_body_timeout: Duration::from_secs(10),
         http_idle_timeout: Duration::from_secs(30),
-        http_uploads: &[],
+        http_uploads: &[("PUT", "/v1/operator/snapshot")],
     }
 }
 

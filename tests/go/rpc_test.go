@@ -342,7 +342,7 @@ func serveNode(session *yamux.Session, firstBytes chan<- byte) {
 				return
 			}
 			_ = encoder.Encode(map[string]any{"Error": "", "Seq": head["Seq"], "ServiceMethod": head["ServiceMethod"]})
-			_ = encoder.Encode(map[string]any{"Uptime": 42})
+			_ = encoder.Encode(map[string]any{"Uptime": 42, "HostStats": map[string]any{"Uptime": 42}})
 		}()
 	}
 }

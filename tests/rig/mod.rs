@@ -8,6 +8,7 @@
 pub mod cli;
 pub mod daemon;
 pub mod heard;
+pub mod http;
 pub mod msgpack;
 pub mod peer;
 pub mod recorded;
@@ -18,6 +19,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 pub use daemon::{Daemon, Setup};
+pub use http::Web;
 pub use peer::Peer;
 pub use serde_json::{Value, json};
 pub use talk::{Reply, Talk};

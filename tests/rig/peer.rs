@@ -49,6 +49,11 @@ impl Peer {
     /// Byte 0x04, then a handshake; its error is the alert, where there is one.
     pub fn secure(mut self, config: &std::sync::Arc<rustls::ClientConfig>, name: &str) -> io::Result<Peer> {
         self.write(&[4]);
+        self.shake_hands(config, name)
+    }
+
+    /// A handshake at once, as the HTTP port wants it.
+    pub fn shake_hands(self, config: &std::sync::Arc<rustls::ClientConfig>, name: &str) -> io::Result<Peer> {
         let Io::Plain(mut stream) = self.io else { panic!("TLS within TLS") };
         let name = rustls_pki_types::ServerName::try_from(name.to_owned()).unwrap();
         let mut tls = rustls::ClientConnection::new(config.clone(), name).map_err(io::Error::other)?;

@@ -25,6 +25,10 @@ impl Http {
         let blank = self.input.iter().take_while(|b| matches!(b, b'\r' | b'\n')).count();
         self.input.drain(..blank);
         let Some(first) = self.input.first() else { return Progress::Waits };
+        // Whoever does not read is not answered further, however much it has asked before.
+        if !world.takes_calls(0) {
+            return Progress::Waits;
+        }
         if !first.is_ascii_graphic() {
             self.refuse(world, 400, "malformed request");
             return Progress::Waits;

@@ -318,6 +318,34 @@ fn a_body_that_drips_ends_in_time() {
     assert!(rig.is_closed() && sent(&mut rig).starts_with("HTTP/1.1 408 "));
 }
 
+// R1j "HTTP": whoever asks and does not read is answered so far, and then no further.
+#[test]
+fn answers_that_nobody_reads_are_bounded() {
+    let limits = Limits { max_unsent_bytes: 100_000, ..limits() };
+    for finished in [false, true] {
+        let mut rig = Rig::http(limits.clone(), &Security::default());
+        rig.conn.handle_bytes(rig.now, &GET.repeat(300));
+        if finished {
+            rig.conn.handle_eof(rig.now);
+        }
+        let (mut served, mut rounds, mut closed) = (0, 0, false);
+        while served < 300 {
+            while let Some(event) = rig.conn.poll_event() {
+                if matches!(event, Event::Http(_)) {
+                    served += 1;
+                    rig.conn.http_reply(rig.now, HttpReply { status: 200, headers: vec![], body: vec![b'x'; 9000] });
+                }
+                closed |= event == Event::Closed;
+            }
+            let waiting = rig.conn.to_send().len();
+            assert!(waiting <= 100_000 + 2 * 10_000, "{waiting} bytes wait");
+            rig.conn.sent(rig.now, waiting);
+            rounds += 1;
+        }
+        assert!(rounds > 20 && closed == finished, "{rounds}");
+    }
+}
+
 #[test]
 fn pipelined_requests_stop_the_reading() {
     let mut rig = http();

@@ -4,8 +4,11 @@ mod durable;
 mod events;
 mod heartbeats;
 mod linear;
+mod locks;
 mod model;
 mod queries;
+mod rules;
+mod vars;
 
 use std::time::Duration;
 
@@ -38,5 +41,8 @@ pub fn all(history: &History, truth: &Truth, end: Instant) -> Vec<String> {
     queries::check(&case, &mut wrongs);
     events::check(&case, &mut wrongs);
     heartbeats::check(&case, &mut wrongs);
+    let replay = rules::Replay::of(&steps);
+    vars::check(&case, &replay, &mut wrongs);
+    locks::check(&case, &replay, &mut wrongs);
     wrongs
 }

@@ -133,7 +133,9 @@ impl Node {
             Asked::Deregister { .. } => self.there = false,
             // The node counts as unchanged.
             Asked::Emit { .. } => return Some(self),
-            Asked::Ping | Asked::Get { .. } | Asked::List { .. } | Asked::CallNode { .. } => return Some(self),
+            Asked::Ping | Asked::Get { .. } | Asked::List { .. } | Asked::CallNode { .. } | Asked::Var(_) => {
+                return Some(self);
+            }
         }
         self.written(index)
     }

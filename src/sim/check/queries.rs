@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use crate::base::time::Instant;
 
-use super::super::history::{Answered, Operation, Outcome};
+use super::super::history::{Answered, Asked, Operation, Outcome};
 use super::super::options::HOLD_TIMEOUT;
+use super::super::variables::{VarAnswered, VarAsked};
 use super::{Case, SLACK};
 
 /// A millisecond's rounding is no early answer.
@@ -20,10 +21,36 @@ pub(super) fn check(case: &Case<'_>, wrongs: &mut Vec<String>) {
             wrongs.push(format!("never answered: {operation:?}"));
         }
         let Some((min, wait_nanos)) = operation.asked.query() else { continue };
-        if let Outcome::Done(Answered::Node(index, _) | Answered::Nodes(index, _)) = operation.outcome {
+        if let Some(index) = index_of(operation) {
             let wait = Duration::from_nanos(wait_nanos);
             check_answer(case, operation, (min, wait, index), wrongs);
         }
+    }
+}
+
+/// The index that a read was answered with.
+fn index_of(operation: &Operation) -> Option<u64> {
+    match &operation.outcome {
+        Outcome::Done(Answered::Node(index, _) | Answered::Nodes(index, _)) => Some(*index),
+        Outcome::Done(Answered::Var(VarAnswered::Read(index, _) | VarAnswered::List(index, _))) => Some(*index),
+        _ => None,
+    }
+}
+
+/// What a read is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Object {
+    Node(usize),
+    Nodes,
+    Var(usize),
+    Vars(&'static str),
+}
+
+fn object_of(asked: &Asked) -> Object {
+    match asked {
+        Asked::Var(VarAsked::Read { path, .. }) => Object::Var(*path),
+        Asked::Var(VarAsked::List { prefix, .. }) => Object::Vars(prefix),
+        asked => asked.node().map_or(Object::Nodes, Object::Node),
     }
 }
 
@@ -32,10 +59,10 @@ type Moment = (Instant, bool, u64, usize);
 
 /// Whoever asks after an answer was given is not told of less.
 fn check_order(case: &Case<'_>, wrongs: &mut Vec<String>) {
-    let mut by_object: BTreeMap<Option<usize>, Vec<Moment>> = BTreeMap::new();
+    let mut by_object: BTreeMap<Object, Vec<Moment>> = BTreeMap::new();
     for (at, operation) in case.history.operations.iter().enumerate() {
-        let Outcome::Done(Answered::Node(index, _) | Answered::Nodes(index, _)) = operation.outcome else { continue };
-        let times = by_object.entry(operation.asked.node()).or_default();
+        let Some(index) = index_of(operation) else { continue };
+        let times = by_object.entry(object_of(&operation.asked)).or_default();
         times.push((operation.invoked, false, index, at));
         times.push((operation.returned, true, index, at));
     }
@@ -82,9 +109,10 @@ fn check_answer(case: &Case<'_>, operation: &Operation, asked: (u64, Duration, u
 fn change_at(case: &Case<'_>, operation: &Operation, min: u64) -> Option<Instant> {
     let id = operation.asked.node().and_then(|node| case.history.nodes.get(node));
     let life = case.history.lives.get(operation.life)?;
-    let first = case.steps.iter().filter(|step| step.index > min).find(|step| match id {
-        Some(id) => step.touched.contains(id),
-        None => step.touched_nodes,
+    let first = case.steps.iter().filter(|step| step.index > min).find(|step| match (&operation.asked, id) {
+        (Asked::Var(asked), _) => step.vars.iter().any(|path| asked.reads(path)),
+        (_, Some(id)) => step.touched.contains(id),
+        (_, None) => step.touched_nodes,
     })?;
     let last_applied = *life.applied.last_key_value()?.0;
     if first.index > last_applied {

@@ -3,7 +3,6 @@
 use super::acl::{namespace, owned, refusal, remove_namespaces};
 use super::vars::{all, delete, set};
 use super::*;
-use crate::wire::body::namespace::Namespace;
 use crate::wire::entry::var::VarOp;
 
 #[test]

@@ -119,7 +119,7 @@ fn acl_command() -> impl Strategy<Value = Command> {
     let names = || vec(".{0,36}", 0..4);
     prop_oneof![
         (token(), any::<u64>())
-            .prop_map(|(token, reset_index)| Command::AclBootstrap { token: as_read(token), reset_index }),
+            .prop_map(|(token, reset_index)| Command::AclBootstrap { token: Box::new(as_read(token)), reset_index }),
         vec(token(), 0..3).prop_map(|tokens| Command::AclUpsertTokens { tokens: as_read(tokens) }),
         names().prop_map(|accessor_ids| Command::AclDeleteTokens { accessor_ids }),
         names().prop_map(|accessor_ids| Command::AclExpireTokens { accessor_ids }),

@@ -199,6 +199,17 @@ fn tokens_policies_and_roles_say_who_may_do_what() {
     daemon.holdfast_as(&reader, &["acl", "token", "list"]).failed(1);
     let own = daemon.holdfast_as(&reader, &["acl", "token", "self", "--json"]).json();
     assert_eq!((&own["accessor"], &own["policies"]), (&made["accessor"], &json!(["app-read"])));
+    // Snapshots: neither taken nor put in place, and why is said.
+    let name = daemon.setup.folder().join("a.snap");
+    let name = name.to_str().unwrap();
+    daemon.holdfast_as(&boot, &["operator", "snapshot", "save", name]).ok();
+    for line in [["operator", "snapshot", "restore", name], ["operator", "snapshot", "save", "-"]] {
+        let said = daemon.holdfast_as(&reader, &line).failed(1);
+        assert!(said.contains("Permission denied; see"), "{said}");
+    }
+    // A lock needs to write.
+    let said = daemon.holdfast_as(&reader, &["var", "lock", "app/x", "true"]).failed(1);
+    assert!(said.contains("Permission denied; see"), "{said}");
     // A token in a file, with the end of its line.
     let token_file = file(&daemon, "token", format!("{reader}\n").as_bytes());
     daemon.holdfast(&["var", "get", "--token-file", &token_file, "app/x"]).ok();

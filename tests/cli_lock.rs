@@ -144,6 +144,41 @@ fn signals_reach_the_command() {
     }
 }
 
+#[test]
+fn what_was_ignored_stays_ignored() {
+    let daemon = fresh();
+    let mut command = std::process::Command::new("sh");
+    let script = format!(
+        "trap '' HUP; exec {} var lock p -- sh -c 'echo up; read line; kill -HUP $$; echo lived'",
+        env!("CARGO_BIN_EXE_holdfast")
+    );
+    command.args(["-c", &script]).env("HOLDFAST_RPC_ADDR", daemon.rpc.to_string()).stdin(Stdio::piped());
+    let mut follow = Follow::start(&mut command);
+    follow.out.until("up");
+    follow.signal(Signal::HUP);
+    follow.child.stdin.take().unwrap().write_all(b"go on\n").unwrap();
+    assert_eq!(follow.status(), Some(0), "{:?}", follow.err.lines());
+    follow.out.until("lived");
+}
+
+#[test]
+fn who_waits_also_waits_for_the_server() {
+    let setup = Setup::new("");
+    let daemon = setup.start().with_keys();
+    let port = daemon.rpc.to_string();
+    let mut waiter = daemon.cli();
+    drop(daemon);
+    let mut waiter = Follow::start(waiter.args(["var", "lock", "--wait", "40s", "p", "echo", "ran"]));
+    waiter.err.until("trying again");
+    let daemon = setup.rpc(&port).start();
+    assert_eq!(waiter.status(), Some(0), "{:?}", waiter.err.lines());
+    assert_eq!((waiter.out.lines().len(), waiter.err.lines().len()), (1, 1), "it is said once");
+    assert!(!held(&daemon, "p"));
+    drop(daemon);
+    let ran = rig::cli::program().args(["var", "lock", "p", "true", "--address", &port]).output().unwrap();
+    assert_eq!(ran.status.code(), Some(3));
+}
+
 // R8.28
 #[test]
 fn who_waits_gets_the_lock_in_order_and_who_does_not_is_told() {

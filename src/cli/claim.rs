@@ -69,6 +69,7 @@ impl<'a> Claim<'a> {
     pub(crate) fn acquire(&self) -> Result<Option<Taken>, Failure> {
         let mut client = self.context.client();
         let give_up = now() + self.args.wait;
+        let mut told = false;
         loop {
             let since = now();
             let failure = match self.ask(&mut client, give_up.since(since).min(TURN_MAX)) {
@@ -86,8 +87,13 @@ impl<'a> Claim<'a> {
                     }
                     return Err(failure);
                 }
-                _ => thread::sleep(RETRY),
+                Some(failure) if !told => {
+                    log_line(&format!("{failure}: trying again"));
+                    told = true;
+                }
+                _ => {}
             }
+            thread::sleep(RETRY);
         }
     }
 

@@ -127,7 +127,9 @@ fn start(args: &LockArgs, claim: &Claim<'_>, taken: Taken, guard: &Guard) -> Res
 
 /// Hands signals over, on a thread of its own, until the handle is closed.
 fn listen(news: &Sender<News>) -> Result<signal_hook::iterator::Handle, Failure> {
-    let wanted = HANDED_ON.map(|(number, _)| number);
+    // What was ignored from the start, as HUP under nohup(1), stays so, also for the command.
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let wanted = HANDED_ON.map(|(number, _)| number).into_iter().filter(|number| !is_ignored(&status, *number));
     let mut signals = signal_hook::iterator::Signals::new(wanted)
         .map_err(|error| Failure::Other(format!("signals cannot be caught: {error}")))?;
     let handle = signals.handle();
@@ -142,6 +144,13 @@ fn listen(news: &Sender<News>) -> Result<signal_hook::iterator::Handle, Failure>
         }
     });
     Ok(handle)
+}
+
+/// Whether a process with this status (proc(5)) ignores a signal.
+fn is_ignored(status: &str, number: i32) -> bool {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    u32::try_from(number - 1).is_ok_and(|bit| mask.checked_shr(bit).is_some_and(|mask| mask & 1 == 1))
 }
 
 /// A group that is gone needs no signal.
@@ -283,6 +292,14 @@ mod tests {
             assert!(text.contains(&format!("{longest} at most")), "{text}");
         }
         assert!(check_times(&args(0, 10, 0)).is_err());
+    }
+
+    #[test]
+    fn signals_that_were_ignored_stay_ignored() {
+        let status = "Name:\tx\nSigBlk:\tffffffffffffffff\nSigIgn:\t0000000000001001\nSigCgt:\t0\n";
+        let ignored: Vec<i32> = (1..=64).filter(|number| is_ignored(status, *number)).collect();
+        assert_eq!(ignored, [1, 13]);
+        assert!(!is_ignored("", 1) && !is_ignored(status, 0) && !is_ignored(status, 65));
     }
 
     #[test]

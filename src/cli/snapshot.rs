@@ -162,15 +162,24 @@ fn restore(context: &Context, out: &mut dyn Write, file: &Path) -> Result<Exit, 
     archive::read(&bytes).map_err(|error| wrong(file, &error))?;
     let mut stream = context.client().stream("Operator.SnapshotRestore", &context.write())?;
     let mut progress = Progress::new(context);
+    let mut sent = Ok(());
     for piece in bytes.chunks(PIECE_BYTES) {
         let frame = StreamErrWrapper { error: None, payload: Some(Bytes(piece.to_vec())) };
-        stream.send_within(&frame.to_bytes(), SILENCE_MAX)?;
+        sent = stream.send_within(&frame.to_bytes(), SILENCE_MAX);
+        if sent.is_err() {
+            break;
+        }
         progress.add(piece.len());
     }
     progress.end();
     let end = StreamErrWrapper { error: Some(StreamError { message: "EOF".to_owned(), code: None }), payload: None };
-    stream.send_within(&end.to_bytes(), SILENCE_MAX)?;
-    let reply = stream.next(PACKING_TIME_MAX)?.ok_or_else(|| Failure::Lost("the server said nothing".to_owned()))?;
+    let sent = sent.and_then(|()| stream.send_within(&end.to_bytes(), SILENCE_MAX));
+    // A server that takes no more has said why, most likely.
+    let reply = match (stream.next(PACKING_TIME_MAX), sent) {
+        (Ok(Some(reply)), _) => reply,
+        (_, Err(error)) | (Err(error), Ok(())) => return Err(error.into()),
+        (Ok(None), Ok(())) => return Err(Failure::Lost("the server said nothing".to_owned())),
+    };
     let reply = SnapshotSaveResponse::from_bytes(&reply)
         .map_err(|error| Failure::Other(format!("answer cannot be read: {error}")))?;
     refused(&reply)?;

@@ -199,6 +199,7 @@ fn list(context: &Context, out: &mut dyn Write, namespace: &str, filter: &str, p
     let mut all: Vec<VariableMetadata> = Vec::new();
     let mut next = String::new();
     loop {
+        let asked = next.clone();
         let query = QueryOptions {
             prefix: prefix.to_owned(),
             filter: filter.to_owned(),
@@ -208,10 +209,13 @@ fn list(context: &Context, out: &mut dyn Write, namespace: &str, filter: &str, p
         };
         let reply: VariablesListResponse = client.call("Variables.List", &GenericRequest { query })?;
         all.extend(reply.data);
-        next = reply.meta.next_token;
-        if next.is_empty() {
+        if reply.meta.next_token.is_empty() {
             break;
         }
+        if reply.meta.next_token == asked {
+            return Err(Failure::Other("the server gives the same page again and again".to_owned()));
+        }
+        next = reply.meta.next_token;
     }
     if context.json {
         let row = |var: &VariableMetadata| {

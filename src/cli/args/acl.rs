@@ -11,6 +11,7 @@ use crate::base::time;
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum AclCommand {
     /// Make the first management token
+    #[command(after_help = "Example: holdfast acl bootstrap --json | jq -r .secret")]
     Bootstrap {
         /// File with the secret to give it, "-" for standard input [default: one is made]
         #[arg(long, value_name = "FILE")]
@@ -31,11 +32,13 @@ pub enum AclCommand {
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum TokenCommand {
     /// List tokens, without their secrets
+    #[command(after_help = "Example: holdfast acl token list")]
     List,
     /// Show the token of this caller
-    #[command(name = "self")]
+    #[command(name = "self", after_help = "Example: HOLDFAST_TOKEN=$(cat token) holdfast acl token self")]
     Own,
     /// Show a token, its secret too
+    #[command(after_help = "Example: holdfast acl token info a42f1bb7-e831-4c9a-a34d-1205c4615129")]
     Info {
         /// Its accessor
         #[arg(value_name = "ACCESSOR")]
@@ -64,6 +67,9 @@ pub enum TokenCommand {
         ttl: Option<Duration>,
     },
     /// Change a token's name, policies or roles
+    #[command(
+        after_help = "Example: holdfast acl token update --policy app-read --policy app-write a42f1bb7-e831-4c9a-a34d-1205c4615129"
+    )]
     Update {
         /// What people call it [default: as it is]
         #[arg(long, value_name = "TEXT")]
@@ -79,6 +85,7 @@ pub enum TokenCommand {
         accessor: String,
     },
     /// Remove a token
+    #[command(after_help = "Example: holdfast acl token delete a42f1bb7-e831-4c9a-a34d-1205c4615129")]
     Delete {
         /// Its accessor
         #[arg(value_name = "ACCESSOR")]
@@ -90,8 +97,10 @@ pub enum TokenCommand {
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum PolicyCommand {
     /// List policies
+    #[command(after_help = "Example: holdfast acl policy list")]
     List,
     /// Show a policy
+    #[command(after_help = "Example: holdfast acl policy info app-read")]
     Info {
         /// Its name
         #[arg(value_name = "NAME")]
@@ -111,6 +120,7 @@ pub enum PolicyCommand {
         file: PathBuf,
     },
     /// Remove a policy
+    #[command(after_help = "Example: holdfast acl policy delete app-read")]
     Delete {
         /// Its name
         #[arg(value_name = "NAME")]
@@ -122,14 +132,17 @@ pub enum PolicyCommand {
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum RoleCommand {
     /// List roles
+    #[command(after_help = "Example: holdfast acl role list")]
     List,
     /// Show a role
+    #[command(after_help = "Example: holdfast acl role info web-team")]
     Info {
         /// Its id or its name
         #[arg(value_name = "ROLE")]
         role: String,
     },
     /// Make a role
+    #[command(after_help = "Example: holdfast acl role create --name web-team --policy app-read --policy app-write")]
     Create {
         /// Its name
         #[arg(long, value_name = "NAME")]
@@ -142,6 +155,7 @@ pub enum RoleCommand {
         policy: Vec<String>,
     },
     /// Change a role
+    #[command(after_help = "Example: holdfast acl role update --policy app-read web-team")]
     Update {
         /// Its name [default: as it is]
         #[arg(long, value_name = "NAME")]
@@ -157,6 +171,7 @@ pub enum RoleCommand {
         role: String,
     },
     /// Remove a role
+    #[command(after_help = "Example: holdfast acl role delete web-team")]
     Delete {
         /// Its id or its name
         #[arg(value_name = "ROLE")]

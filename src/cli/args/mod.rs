@@ -41,7 +41,14 @@ const LONG_VERSION: &str = concat!(
     version,
     long_version = LONG_VERSION,
     about = "Asks, and loads, servers of the holdfast coordination service",
-    after_help = "Exit status: 0 done, 1 refused or failed, 2 wrong usage, 3 no answer from the server. See holdfast(1)."
+    after_help = "\
+Exit status: 0 done, 1 refused or failed, 2 wrong usage or file, 3 no answer from the server; for var lock
+75 not to be had, 76 lost, else that of the command. See holdfast(1).
+
+Examples:
+  holdfast status
+  holdfast var put app/db user=web password=@/run/secrets/db
+  holdfast var lock --wait 1m jobs/nightly /usr/local/bin/nightly"
 )]
 pub struct Cli {
     /// How the server is reached.
@@ -89,6 +96,7 @@ pub struct Global {
 #[derive(Clone, Debug, PartialEq, Subcommand)]
 pub enum Command {
     /// Show servers, leader, regions and how many nodes are up
+    #[command(after_help = "Example: holdfast --address 10.0.0.1:4647 status")]
     Status,
     /// Show the machines of the fleet
     #[command(subcommand)]
@@ -127,12 +135,14 @@ pub enum Command {
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum NodeCommand {
     /// List nodes
+    #[command(after_help = "Example: holdfast node list --prefix 4f")]
     List {
         /// Only nodes whose id begins so
         #[arg(long, value_name = "HEX", default_value = "")]
         prefix: String,
     },
     /// Show one node
+    #[command(after_help = "Example: holdfast node status 4f29")]
     Status {
         /// Its id, or as much of its beginning as no other node shares
         #[arg(value_name = "ID")]
@@ -144,12 +154,14 @@ pub enum NodeCommand {
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum NamespaceCommand {
     /// List namespaces
+    #[command(after_help = "Example: holdfast namespace list --prefix web")]
     List {
         /// Only those whose name begins so
         #[arg(long, value_name = "TEXT", default_value = "")]
         prefix: String,
     },
     /// Show one namespace
+    #[command(after_help = "Example: holdfast namespace status web")]
     Status {
         /// Its name
         #[arg(value_name = "NAME")]
@@ -171,6 +183,7 @@ pub enum NamespaceCommand {
         name: String,
     },
     /// Remove a namespace that has no variables
+    #[command(after_help = "Example: holdfast namespace delete web")]
     Delete {
         /// Its name
         #[arg(value_name = "NAME")]
@@ -250,6 +263,23 @@ mod tests {
         ] {
             assert!(Cli::try_parse_from(line).is_err(), "{line:?}");
         }
+    }
+
+    #[test]
+    fn every_command_shows_an_example() {
+        fn walk(command: &clap::Command, path: &str) {
+            let mut leaf = true;
+            for sub in command.get_subcommands().filter(|sub| !["help", "bench"].contains(&sub.get_name())) {
+                leaf = false;
+                walk(sub, &format!("{path} {}", sub.get_name()));
+            }
+            let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(
+                !leaf || after.contains("Example") && after.contains(path.trim_start_matches("holdfast ")),
+                "{path}: {after}"
+            );
+        }
+        walk(&Cli::command(), "holdfast");
     }
 
     /// Long flags and names of subcommands, of the whole tree.

@@ -8,8 +8,10 @@ use clap::Subcommand;
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum OperatorCommand {
     /// List a server's connections: peer, protocol, TLS, certificate, node
+    #[command(after_help = "Example: holdfast operator connections --json | jq length")]
     Connections,
     /// Say how the servers are
+    #[command(after_help = "Example: holdfast operator health || echo \"look into it\"")]
     Health,
     /// The servers that agree on what is written
     #[command(subcommand)]
@@ -26,14 +28,17 @@ pub enum OperatorCommand {
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum RaftCommand {
     /// List the servers of the group
+    #[command(after_help = "Example: holdfast operator raft list-peers")]
     ListPeers,
     /// Remove a server that is gone for good
+    #[command(after_help = "Example: holdfast operator raft remove-peer 677c8919-51f9-466c-a688-76cf391a2d31")]
     RemovePeer {
         /// Its id
         #[arg(value_name = "ID")]
         id: String,
     },
     /// Have another server lead
+    #[command(after_help = "Example: holdfast operator raft transfer-leadership 677c8919-51f9-466c-a688-76cf391a2d31")]
     TransferLeadership {
         /// Its id
         #[arg(value_name = "ID")]
@@ -55,12 +60,14 @@ pub enum SnapshotCommand {
         file: PathBuf,
     },
     /// Check a snapshot file and say what it is; asks no server
+    #[command(after_help = "Example: holdfast operator snapshot inspect /var/backups/holdfast.snap")]
     Inspect {
         /// Which; "-" for standard input
         #[arg(value_name = "FILE")]
         file: PathBuf,
     },
     /// Replace everything that is stored by a snapshot
+    #[command(after_help = "Example: holdfast operator snapshot restore /var/backups/holdfast.snap")]
     Restore {
         /// Which; "-" for standard input
         #[arg(value_name = "FILE")]
@@ -72,14 +79,17 @@ pub enum SnapshotCommand {
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum KeyringCommand {
     /// List keys, never their bytes
+    #[command(after_help = "Example: holdfast operator keyring list")]
     List,
     /// Make a new key, and encrypt with it from now on
+    #[command(after_help = "Example: holdfast operator keyring rotate --full")]
     Rotate {
         /// Also put everything that is stored under the new key
         #[arg(long)]
         full: bool,
     },
     /// Forget a key that nothing is encrypted with
+    #[command(after_help = "Example: holdfast operator keyring remove ff8f32df-8ce2-40c2-936c-ec6e7877037c")]
     Remove {
         /// Which
         #[arg(value_name = "ID")]

@@ -48,6 +48,7 @@ Examples:
         prefix: String,
     },
     /// Remove a variable
+    #[command(after_help = "Example: holdfast var purge --check-index 42 app/db")]
     Purge {
         /// Its namespace
         #[arg(long, value_name = "NAME", default_value = "default")]
@@ -153,6 +154,7 @@ pub struct LockArgs {
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum LockCommand {
     /// List locks: who holds them, since when and until when
+    #[command(after_help = "Example: holdfast var lock ls --namespace \"*\" jobs/")]
     Ls {
         /// The variables' namespace, "*" for all
         #[arg(long, value_name = "NAME", default_value = "default")]
@@ -162,6 +164,7 @@ pub enum LockCommand {
         prefix: String,
     },
     /// Show one lock
+    #[command(after_help = "Example: holdfast var lock show jobs/nightly")]
     Show {
         /// The variable's namespace
         #[arg(long, value_name = "NAME", default_value = "default")]
@@ -171,6 +174,7 @@ pub enum LockCommand {
         path: String,
     },
     /// End a lock, whoever holds it
+    #[command(after_help = "Example: holdfast var lock break jobs/nightly")]
     Break {
         /// The variable's namespace
         #[arg(long, value_name = "NAME", default_value = "default")]

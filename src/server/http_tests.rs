@@ -14,7 +14,7 @@ use crate::base::metric::Id;
 use crate::state::State;
 use crate::wire::body::node_call::{NodeArgument, NodeRegisterRequest, NodeUpdateResponse};
 use crate::wire::body::query::WriteRequest;
-use crate::wire::msgpack::{Encoder, Msg, Raw};
+use crate::wire::msgpack::{Encoder, Raw};
 
 const EVENTS: &str = "/v1/event/stream?topic=Node&index=0";
 

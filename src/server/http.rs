@@ -12,7 +12,7 @@ use log::Level;
 use crate::api::http::{self as paths, HttpFacts, Plan, View};
 use crate::api::outcome::ReplyResult;
 use crate::base::id::{CallId, ConnId, StreamId};
-use crate::base::metric::Id;
+use crate::base::metric::{Id, Metrics};
 use crate::base::time::{Instant, WallTime};
 use crate::conn::Protocol;
 use crate::wire::gzip::Packer;
@@ -234,6 +234,15 @@ impl Server {
         let body = if pretty { pretty_json(&value) } else { value.to_string() };
         HttpReply { status: 200, headers: vec![("Content-Type", JSON.to_owned())], body: body.into_bytes() }
     }
+}
+
+/// Metrics of a server that has answered nothing: all classes of answers are there from the start.
+pub(super) fn metrics() -> Metrics {
+    let mut metrics = Metrics::default();
+    for class in ["2xx", "3xx", "4xx", "5xx"] {
+        metrics.set_labelled(Id::HttpAnswer, class, 0.0);
+    }
+    metrics
 }
 
 /// The answer to a call, packed where that is wanted: what a job of the pool does.

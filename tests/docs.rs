@@ -119,8 +119,8 @@ fn the_sample_file_is_accepted_as_it_is_and_with_all_its_lines() {
     assert!(whole.tls.rpc && whole.tls.http && whole.advertise_rpc.is_some() && whole.advertise_http.is_some());
     whole.tls = as_it_is.tls.clone();
     (whole.advertise_rpc, whole.advertise_http) = (None, None);
-    assert!(whole.acl_enabled);
-    whole.acl_enabled = false;
+    assert!(whole.acl_enabled && whole.audit_file.is_some());
+    (whole.acl_enabled, whole.audit_file) = (false, None);
     whole.name = as_it_is.name.clone();
     assert_eq!(whole, as_it_is);
 }

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use crate::base::id::Index;
 use crate::state::State;
+use crate::state::watch::WatchKey;
 use crate::wire::body::acl::{AclBootstrapRequest, AclToken, AuthenticatedIdentity, WhoAmIResponse};
 use crate::wire::body::node::{go_time, go_zero_time};
 use crate::wire::body::query::{GenericRequest, QueryMeta};
@@ -20,7 +21,6 @@ use super::auth::is_uuid;
 use super::outcome::{Finish, Outcome};
 use super::secrets::secret_uuid;
 use super::{Ctx, Request};
-use crate::state::watch::WatchKey;
 
 /// The accessor that stands for everybody while ACLs are off; LastDrain names it too.
 pub(super) const DISABLED_ACCESSOR: &str = "acls-disabled";
@@ -75,7 +75,7 @@ pub(super) fn bootstrap(request: &Request<'_>, state: &State, ctx: &Ctx) -> Answ
         ..AclToken::default()
     };
     let finish = Finish::AclTokens(vec![token.accessor_id.clone()]);
-    Ok(Outcome::Propose { command: Command::AclBootstrap { token, reset_index: made }, finish })
+    Ok(Outcome::Propose { command: Command::AclBootstrap { token: Box::new(token), reset_index: made }, finish })
 }
 
 /// ACL.WhoAmI.

@@ -204,6 +204,8 @@ pub struct VarFinish {
     pub input: Arc<[u8]>,
     /// The items as they were given, one msgpack map; empty for none.
     pub items: Arc<[u8]>,
+    /// Whether those of a variable that is there are kept instead.
+    pub keep_items: bool,
     /// Whether the caller may read the variable.
     pub may_read: bool,
     /// Whether the caller may see locks' ids.

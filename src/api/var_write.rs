@@ -52,6 +52,8 @@ struct Asked {
     owner: String,
     /// How long a lock-acquire waits for its turn.
     wait: Duration,
+    /// Whether a lock-acquire leaves the items as they are.
+    keep_items: bool,
     /// Its number within the request.
     nth: u64,
 }
@@ -67,6 +69,7 @@ pub(super) fn apply(request: &Request<'_>, state: &State, ctx: &Ctx) -> Answer {
         fence: args.fence,
         owner: args.owner,
         wait: if request.last_run { Duration::ZERO } else { wait },
+        keep_items: args.keep_items,
         nth: 0,
     };
     let (op, finish) = prepare(asked, &args.write.namespace, &access, ctx)?;
@@ -114,6 +117,7 @@ fn prepare(asked: Asked, namespace: &str, access: &Access, ctx: &Ctx) -> Result<
         path: Arc::clone(&path),
         input: var.to_bytes().into(),
         items,
+        keep_items: kind == VarOpKind::LockAcquire && asked.keep_items,
         may_read,
         management: access.acl.management,
         lock_id: var.lock.as_ref().map_or_else(String::new, |lock| lock.id.clone()),
@@ -133,6 +137,7 @@ fn prepare(asked: Asked, namespace: &str, access: &Access, ctx: &Ctx) -> Result<
         lock_delay: lock.lock_delay,
         owner,
         fence: asked.fence,
+        keep_items: finish.keep_items,
     };
     Ok((op, finish))
 }
@@ -227,7 +232,14 @@ pub(super) fn finish_apply(finish: &VarFinish, resolved: &Resolved, state: &Stat
     e.raw(b"\xa6Output");
     match written {
         Some(var) => {
-            let items = if finish.items.is_empty() { NO_ITEMS } else { &finish.items };
+            let given = if finish.items.is_empty() { NO_ITEMS } else { &finish.items };
+            // What was kept is not what its writer brought: whoever may not read it does not see it so. The lock is
+            // held all the same when it cannot be opened here.
+            let kept = finish.keep_items.then(|| finish.may_read.then(|| open(var, ctx).ok()).flatten());
+            let items = match &kept {
+                None => given,
+                Some(kept) => kept.as_deref().unwrap_or(NIL),
+            };
             push_var(&mut e, var, output_lock(finish, var), items);
         }
         None => e.nil(),
@@ -299,7 +311,15 @@ pub(super) fn txn(request: &Request<'_>, state: &State, ctx: &Ctx) -> Answer {
     }
     let (mut ops, mut finishes, mut places) = (Vec::new(), Vec::new(), BTreeSet::new());
     for (nth, op) in (0..).zip(args.ops) {
-        let asked = Asked { op: op.op, var: op.var, fence: op.fence, owner: String::new(), wait: Duration::ZERO, nth };
+        let asked = Asked {
+            op: op.op,
+            var: op.var,
+            fence: op.fence,
+            owner: String::new(),
+            wait: Duration::ZERO,
+            keep_items: false,
+            nth,
+        };
         let prepared = prepare_of_txn(asked, &args.write.namespace, &access, ctx);
         let (op, finish) = prepared.map_err(|failure| numbered(nth, failure))?;
         if !places.insert((Arc::clone(&op.namespace), Arc::clone(&op.path))) {

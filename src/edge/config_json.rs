@@ -2,7 +2,7 @@
 //!
 //! Nothing secret is in it: of keys and certificates only the files' names. Source: HTTP notes, section 2.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -21,7 +21,7 @@ pub(super) fn config_json(config: &Config, rpc: &str, http: &str, acl_enabled: b
         "Region": config.region,
         "Datacenter": config.datacenter,
         "NodeName": config.name,
-        "DataDir": config.data_dir.as_ref().map(file),
+        "DataDir": config.data_dir.as_deref().map(file),
         "DevMode": config.dev,
         "LogLevel": config.log_filter.as_deref().unwrap_or("info"),
         "Server": {
@@ -84,12 +84,12 @@ fn span(duration: Duration) -> String {
     format_duration(duration)
 }
 
-fn file(path: &PathBuf) -> String {
+fn file(path: &Path) -> String {
     path.display().to_string()
 }
 
 fn path(path: &Option<PathBuf>) -> String {
-    path.as_ref().map(file).unwrap_or_default()
+    path.as_deref().map(file).unwrap_or_default()
 }
 
 #[cfg(test)]

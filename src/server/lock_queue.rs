@@ -150,7 +150,7 @@ impl Server {
         let first = self.lock_queue.first(&place)?;
         // Who holds the lock renews it so, and must not wait for itself.
         let passes = first == id || !self.is_lock_free(&place);
-        (!passes).then(|| Queue { namespace: place.0, path: place.1, wait: finish.wait })
+        (!passes).then_some(Queue { namespace: place.0, path: place.1, wait: finish.wait })
     }
 
     fn is_lock_free(&self, place: &LockPlace) -> bool {

@@ -271,7 +271,7 @@ impl Rig {
 
     /// Lets time pass.
     pub(super) fn wait(&mut self, time: Duration) {
-        self.now = self.now + time;
+        self.now += time;
         self.feed(Input::Timeout);
     }
 

@@ -13,7 +13,8 @@
 //!                                            transport, requests     what they say and hear
 //! disk       the log and the snapshots       workload                what they do
 //! history    what was asked and answered     truth                   what the log should hold
-//! variables  what is done to variables       harm                    and what may go wrong with them
+//! variables  what is asked about variables   keepers                 who keeps them and takes turns at locks
+//! harm       what goes wrong with them, when a mistake is planted
 //! check      is all of that right?           fault                   mistakes, to see that it can be wrong
 //! ```
 
@@ -25,6 +26,7 @@ pub mod ground;
 mod harm;
 pub mod history;
 pub mod jobs;
+pub mod keepers;
 pub mod network;
 pub mod options;
 pub mod process;

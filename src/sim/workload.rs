@@ -7,8 +7,8 @@ use crate::state::node::NodeStatus;
 
 use super::ground::Ground;
 use super::history::{Answered, Asked, NodeNumber, Outcome};
+use super::keepers::{Follower, Keeper, Locker};
 use super::options::{GRACE, MIN_TTL};
-use super::variables::{Follower, Keeper, Locker};
 
 /// What a lane is for.
 #[derive(Clone, Debug)]

@@ -12,10 +12,10 @@ use super::check;
 use super::client::{Client, PATIENCE};
 use super::ground::{Event, Ground, Nemesis, Net};
 use super::history::{Life, Outcome};
+use super::keepers::{Follower, Keeper, Locker, lock_path};
 use super::network::Side;
 use super::options::{FAILOVER_TTL, GRACE, MIN_TTL, Options};
 use super::process::Process;
-use super::variables::{self, Follower, Keeper, Locker};
 use super::workload::Role;
 
 /// The longest wait of a query, with its jitter.
@@ -427,7 +427,7 @@ fn clients(ground: &mut Ground) -> Vec<Client> {
         clients.push(Client::new(clients.len(), &MUX, roles));
     }
     for _ in 0..ground.options.lockers {
-        let path = variables::lock_path(ground);
+        let path = lock_path(ground);
         clients.push(Client::new(clients.len(), &ANY, vec![Role::Locker(Locker::new(path))]));
     }
     clients

@@ -100,7 +100,7 @@ impl Vars {
         VarOutcome::Ok(None)
     }
 
-    /// Takes a lock, and replaces the items by those given. Its holder keeps its fence, and gets its whole time again.
+    /// Takes a lock, and replaces the items by those given, unless they are to be kept. Its holder keeps its fence, and gets its whole time again.
     fn acquire(&mut self, write: &Write<'_>, applied: &mut Applied) -> VarOutcome {
         let op = write.op;
         if op.lock_id.is_empty() {
@@ -162,7 +162,9 @@ impl Vars {
             self.insert(write.at, &write.key, Arc::clone(&row), applied);
             return row;
         };
-        let sealed = self.sealed(stored.sealed.as_ref(), write.op.sealed.as_ref());
+        let keeps = write.op.keep_items && write.op.kind == VarOpKind::LockAcquire;
+        let sealed =
+            if keeps { stored.sealed.clone() } else { self.sealed(stored.sealed.as_ref(), write.op.sealed.as_ref()) };
         let row = Var { sealed, lock, fence, modify_index: index, modify_time: now, ..without_items(stored) };
         let row = Arc::new(row);
         self.replace(write.at, &write.key, Arc::clone(&row), applied);

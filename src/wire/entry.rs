@@ -143,7 +143,7 @@ pub enum Command {
     /// Makes the first management token (ACL.Bootstrap).
     AclBootstrap {
         /// The token, whole.
-        token: AclToken,
+        token: Box<AclToken>,
         /// 0: only if none was ever made; otherwise only if the last one was made at this index.
         reset_index: u64,
     },
@@ -573,7 +573,7 @@ impl Command {
             }
             Command::VarReseal { items } => *items = Msg::decode(d)?,
             Command::AclBootstrap { token, reset_index } => {
-                *token = Msg::decode(d)?;
+                **token = Msg::decode(d)?;
                 *reset_index = Msg::decode(d)?;
             }
             Command::AclUpsertTokens { tokens } => *tokens = Msg::decode(d)?,

@@ -247,9 +247,14 @@ class Rest(Case):
                 if whole in CALLED:
                     continue
                 names = list(inspect.signature(method).parameters.values())[1:]
-                args = [MISSING for p in names if p.default is inspect.Parameter.empty]
+                needed = [p.name for p in names if p.default is inspect.Parameter.empty]
+                args = [{"Job": {}} if name in ("job", "policy", "payload") else MISSING for name in needed]
                 try:
                     answer = getattr(group, name)(*args)
+                except exceptions.InvalidParameters:
+                    refused.append(whole)
+                    own.append(whole)
+                    continue
                 except exceptions.BaseNomadException as error:
                     answer = getattr(error, "nomad_resp", None)
                     status = getattr(answer, "status_code", None)

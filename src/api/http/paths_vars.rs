@@ -73,6 +73,7 @@ fn put(ask: &Ask<'_>, path: &str) -> Planned {
         fence: fence(ask)?,
         owner: if acquires { ask.query.text("owner") } else { String::new() },
         wait_time: if acquires { ask.query.wait()?.max(0) } else { 0 },
+        keep_items: acquires && ask.query.flag("keep-items"),
         write: ask.write(),
     };
     ask.call("Variables.Apply", &arguments, Show::VariableWritten { lock: operation.is_some() })

@@ -40,7 +40,7 @@ impl World {
             global: true,
             ..AclToken::default()
         };
-        world.write(Command::AclBootstrap { token, reset_index: 0 });
+        world.write(Command::AclBootstrap { token: Box::new(token), reset_index: 0 });
         world
     }
 

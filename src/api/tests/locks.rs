@@ -1,7 +1,7 @@
 //! Locks: who gets one, who waits for one, what is shown of one and to whom.
 
 use super::super::outcome::{Finish, Hidden, Outcome, Queue};
-use super::variables::{ID, OTHER_ID, applied, apply, changed, finish_as, get, lock, set, world, write};
+use super::variables::{ID, OTHER_ID, applied, apply, changed, finish_as, get, items, lock, set, world, write};
 use super::*;
 use crate::state::watch::WatchKey;
 use crate::wire::body::query::{GenericResponse, QueryOptions, WriteRequest};
@@ -42,6 +42,34 @@ fn list(world: &mut World, query: &QueryOptions) -> Came {
 fn break_lock(world: &mut World, path: &str) -> Came {
     let request = LockBreakRequest { path: path.to_owned(), ..LockBreakRequest::default() };
     world.call_bytes("Holdfast.LockBreak", &request.to_bytes())
+}
+
+/// An acquire that keeps items: what was written meanwhile is not undone by whoever read it before, and who may not
+/// read the variable needs no items.
+#[test]
+fn a_lock_may_leave_the_items_alone() {
+    let mut world = world();
+    let newer = changed(write("set", "p"), |var| var.items = items(&[("k", "newer")]));
+    assert_eq!(applied(&mut world, &newer).result, "ok");
+    let keeping = VariablesApplyRequest { keep_items: true, ..acquire("p", ID) };
+    let stale = changed(keeping, |var| var.items = items(&[("k", "stale")]));
+    let taken = applied(&mut world, &stale);
+    assert_eq!((taken.result.as_str(), taken.output.unwrap().items.unwrap()["k"].as_str()), ("ok", "newer"));
+    let read: VariablesReadResponse = get(&mut world, "p", 0).body();
+    assert_eq!(read.data.unwrap().items.unwrap()["k"], "newer");
+    // Of what is not there nothing can be kept.
+    let fresh = changed(stale, |var| var.path = "q".to_owned());
+    assert_eq!(applied(&mut world, &fresh).output.unwrap().items.unwrap()["k"], "stale");
+    // Whoever may not read it takes the lock, and sees nothing.
+    let blind = VariablesApplyRequest { keep_items: true, ..acquire("p", ID) };
+    let taken = finish_as(&mut world, &blind, |of| (of.may_read, of.management) = (false, false));
+    assert_eq!((taken.result.as_str(), taken.output.unwrap().items), ("ok", None));
+    // Other writes never keep anything.
+    let set = VariablesApplyRequest { keep_items: true, ..write("set", "r") };
+    for value in ["1", "2"] {
+        let set = changed(set.clone(), |var| var.items = items(&[("k", value)]));
+        assert_eq!(applied(&mut world, &set).output.unwrap().items.unwrap()["k"], value);
+    }
 }
 
 #[test]

@@ -264,3 +264,108 @@ fn the_agent_tells_of_itself_and_reads_its_configuration_again() {
     assert!(matches!(ask(&mut world, "Holdfast.Reload"), Came::Body(_)));
     assert_eq!(world.effects, [Effect::Reload]);
 }
+
+/// A world with ACLs on, where each token carries one policy; the secret of the nth of them.
+fn with_policies(policies: &[&str]) -> World {
+    use crate::wire::body::acl::{AclPolicy, AclToken};
+    let mut world = World::new();
+    world.write(key("a", false));
+    world.write(key("b", false));
+    world.ctx.server = Arc::new(ServerFacts { acl_enabled: true, ..(*world.ctx.server).clone() });
+    world.ctx.signer = Some(identities::signer("b"));
+    for (nth, rules) in policies.iter().enumerate() {
+        let name = format!("policy-{nth}");
+        let policy = AclPolicy { name: name.clone(), rules: (*rules).to_owned(), ..AclPolicy::default() };
+        world.write(Command::AclUpsertPolicies { policies: vec![policy] });
+        let management = *rules == "management";
+        let token = AclToken {
+            accessor_id: format!("accessor-{nth}"),
+            secret_id: secret(nth),
+            kind: if management { "management" } else { "client" }.to_owned(),
+            policies: (!management).then(|| vec![name]),
+            ..AclToken::default()
+        };
+        world.write(Command::AclUpsertTokens { tokens: vec![token] });
+    }
+    world
+}
+
+fn secret(nth: usize) -> String {
+    format!("00000000-0000-4000-8000-0000000000{nth:02}")
+}
+
+// R8.15
+#[test]
+fn each_method_wants_its_own_right() {
+    let policies = [
+        "management",
+        "operator { policy = \"read\" }",
+        "operator { policy = \"write\" }",
+        "operator { capabilities = [\"keyring-read\"] }",
+        "operator { capabilities = [\"keyring-rotate\"] }",
+        "operator { capabilities = [\"keyring-delete\"] }",
+        "operator { capabilities = [\"snapshot-save\"] }",
+        "agent { policy = \"read\" }",
+        "agent { policy = \"write\" }",
+        "node { policy = \"read\" }",
+    ];
+    let (read, write) = (vec![0, 1, 2], vec![0, 2]);
+    for (method, allowed) in [
+        ("Operator.RaftGetConfiguration", vec![0]),
+        ("Operator.RaftRemovePeerByID", vec![0]),
+        ("Operator.RaftRemovePeerByAddress", vec![0]),
+        ("Operator.TransferLeadershipToPeer", vec![0]),
+        ("Operator.AutopilotGetConfiguration", read.clone()),
+        ("Operator.AutopilotSetConfiguration", write.clone()),
+        ("Operator.ServerHealth", read.clone()),
+        ("Operator.SchedulerGetConfiguration", read),
+        ("Operator.SchedulerSetConfiguration", write),
+        ("Keyring.List", vec![0, 1, 2, 3]),
+        ("Keyring.Rotate", vec![0, 2, 4]),
+        ("Keyring.Delete", vec![0, 2, 5]),
+        ("Holdfast.AgentSelf", vec![0, 7, 8]),
+        ("Holdfast.Reload", vec![0, 8]),
+        ("Operator.SnapshotSave", vec![0, 2, 6]),
+        ("Operator.SnapshotRestore", vec![0]),
+    ] {
+        let may = |nth: Option<usize>| {
+            let mut world = with_policies(&policies);
+            let token = nth.map(secret).unwrap_or_default();
+            let body = map(&[("AuthToken", text(&token)), ("KeyID", text("a")), ("Region", text("global"))]);
+            if method.starts_with("Operator.Snapshot") {
+                let denied = snapshot::response(403, "Permission denied");
+                return world.stream(method, &body) != StreamOutcome::Refuse(denied);
+            }
+            let before = world.written.len();
+            let denied = matches!(world.call_bytes(method, &body), Came::Error(text) if text == "Permission denied");
+            assert!(!denied || world.written.len() == before, "{method}: nothing is written for whoever may not");
+            !denied
+        };
+        let seen: Vec<usize> = (0..policies.len()).filter(|nth| may(Some(*nth))).collect();
+        assert_eq!(seen, allowed, "{method}");
+        assert!(!may(None) && !may(Some(99)), "{method}: nobody, and a token that is not known");
+    }
+}
+
+#[test]
+fn only_what_may_be_seen_is_completed() {
+    let policies = [
+        "node { policy = \"read\" }",
+        "namespace \"default\" { variables { path \"app/*\" { capabilities = [\"list\"] } } }",
+    ];
+    let mut world = with_policies(&policies);
+    world.write(put("app/x", "a"));
+    world.write(put("other/x", "a"));
+    let mut search = |nth: usize, context: &str| {
+        let query = QueryOptions { auth_token: secret(nth), ..QueryOptions::default() };
+        call(&mut world, "Search.PrefixSearch", &SearchRequest { context: context.to_owned(), query })
+    };
+    let nodes: SearchResponse = search(0, "all").body();
+    let contexts: Vec<&str> = nodes.matches.keys().map(String::as_str).collect();
+    assert_eq!(contexts, ["namespaces", "nodes"]);
+    assert!(nodes.matches["namespaces"].is_empty());
+    assert_eq!(search(0, "vars").error(), "Permission denied");
+    let vars: SearchResponse = search(1, "vars").body();
+    assert_eq!(vars.matches["vars"], ["app/x"]);
+    assert_eq!(search(1, "nodes").error(), "Permission denied");
+}

@@ -220,6 +220,7 @@ fn results_that_are_no_answer_are_an_error() {
     let mut world = world();
     set(&mut world, "", "p");
     let of = VarFinish {
+        keep_items: false,
         kind: VarOpKind::Set,
         namespace: "default".into(),
         path: "p".into(),

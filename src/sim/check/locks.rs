@@ -143,8 +143,8 @@ fn check_end(case: &Case<'_>, hold: &Hold, wrongs: &mut Vec<String>) {
     };
     let renewed = applied(hold.renewed).copied().unwrap_or(Instant::ZERO);
     // A process that began since had to find the lock, and gave it a grace.
-    let lives = case.history.lives.iter().filter(|life| life.started <= ended);
-    let Some(ready) = lives.last().and_then(|life| life.ready) else { return };
+    let mut lives = case.history.lives.iter().filter(|life| life.started <= ended);
+    let Some(ready) = lives.next_back().and_then(|life| life.ready) else { return };
     let time = |nanos: i64| Duration::from_nanos(u64::try_from(nanos).unwrap_or(0));
     let latest = renewed.max(ready) + time(hold.ttl) + LOCK_LEADER_GRACE + time(hold.delay) + WRITE_SLACK;
     if ended > latest {

@@ -50,7 +50,7 @@ fn expire(accessors: &[&str]) -> Command {
 
 fn bootstrap(accessor: &str, reset_index: u64) -> Command {
     let token = AclToken { kind: "management".into(), policies: None, global: true, ..token(accessor) };
-    Command::AclBootstrap { token, reset_index }
+    Command::AclBootstrap { token: Box::new(token), reset_index }
 }
 
 fn policy(name: &str, rules: &str) -> Command {

@@ -208,7 +208,7 @@ fn a_restore_that_is_not_whole_changes_nothing() {
     let total = |id, total_bytes| Command::RestoreBegin(RestoreBegin { id, total_bytes });
     let garbage = restore_of(5, b"no state at all", 100);
     let flipped = restore_of(5, &bent, 800);
-    let wrong_sum = |commands: &[Command]| [&commands[..commands.len() - 1], &[end.clone()]].concat();
+    let wrong_sum = |commands: &[Command]| [&commands[..commands.len() - 1], std::slice::from_ref(&end)].concat();
     for (commands, words) in [
         (vec![end.clone()], "not under way"),
         (vec![chunk(5, 0, b"x")], "not under way"),

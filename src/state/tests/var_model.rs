@@ -31,9 +31,9 @@ fn write() -> impl Strategy<Value = VarOp> {
     use VarOpKind::*;
     let kind = select(vec![Set, Set, Cas, Cas, Cas, Delete, DeleteCas, LockAcquire, LockAcquire, LockRelease]);
     let fence = prop_oneof![4 => Just(0u64), 2 => 1u64..40, 1 => Just(u64::MAX)];
-    let times = (0i64..30, 0i64..10);
+    let times = (0i64..30, 0i64..10, any::<bool>());
     (kind, path(), items(), prop_oneof![Just(0u64), 1u64..40], lock_id(), times, fence).prop_map(
-        |(kind, path, sealed, check_index, lock_id, (ttl, delay), fence)| VarOp {
+        |(kind, path, sealed, check_index, lock_id, (ttl, delay, keep_items), fence)| VarOp {
             kind,
             namespace: if path == "c" { "other" } else { "default" }.into(),
             path: path.into(),
@@ -44,6 +44,7 @@ fn write() -> impl Strategy<Value = VarOp> {
             lock_delay: delay * SECOND,
             owner: "me".into(),
             fence,
+            keep_items,
         },
     )
 }
@@ -189,7 +190,10 @@ impl Model {
             row.lock = None;
             return Ok(());
         }
-        (row.sealed, row.modify_time) = (op.sealed.clone(), now);
+        row.modify_time = now;
+        if !(is_there && op.keep_items && op.kind == LockAcquire) {
+            row.sealed = op.sealed.clone();
+        }
         if op.kind == LockAcquire {
             row.lock = Some(Arc::new(VarLock {
                 id: op.lock_id.as_str().into(),

@@ -1,6 +1,6 @@
 //! Bodies of Variables.*, and of this project's own methods for locks and for writes to several variables.
 //!
-//! Source: endpoint notes, section 4. Fields that are extensions are `Fence`, `Owner`, `WaitTime`; other peers ignore
+//! Source: endpoint notes, section 4. Fields that are extensions are `Fence`, `Owner`, `WaitTime`, `KeepItems`; other peers ignore
 //! them, and they are written only by replies that differ from the peers' without them anyway, or when they are not 0.
 
 use std::collections::BTreeMap;
@@ -67,6 +67,9 @@ wire_structs! {
         owner: String = "Owner",
         /// Extension: nanoseconds that a lock-acquire waits for its turn; 0 answers at once (R8.28).
         wait_time: i64 = "WaitTime",
+        /// Extension: a lock-acquire leaves the items of a variable that is there as they are, whatever it brings, so
+        /// that its holder need not have read them before.
+        keep_items: bool = "KeepItems",
         ..write: WriteRequest,
     }
     /// Reply of Variables.Apply, as clients read it. `Fence` is an extension, left out when 0.

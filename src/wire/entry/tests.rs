@@ -47,9 +47,9 @@ fn var_op() -> impl Strategy<Value = VarOp> {
     use VarOpKind::*;
     let kind = prop::sample::select(vec![Set, Cas, Delete, DeleteCas, LockAcquire, LockRelease]);
     let texts = (".{0,8}", ".{0,20}", ".{0,36}", ".{0,8}");
-    let numbers = (any::<u64>(), any::<i64>(), any::<i64>(), any::<u64>());
+    let numbers = (any::<u64>(), any::<i64>(), any::<i64>(), any::<u64>(), any::<bool>());
     (kind, texts, option::of(sealed()), numbers).prop_map(
-        |(kind, (namespace, path, lock_id, owner), sealed, (check_index, ttl, lock_delay, fence))| VarOp {
+        |(kind, (namespace, path, lock_id, owner), sealed, (check_index, ttl, lock_delay, fence, keep_items))| VarOp {
             kind,
             namespace: namespace.into(),
             path: path.into(),
@@ -60,6 +60,7 @@ fn var_op() -> impl Strategy<Value = VarOp> {
             lock_delay,
             owner,
             fence,
+            keep_items,
         },
     )
 }
@@ -118,7 +119,7 @@ fn acl_command() -> impl Strategy<Value = Command> {
     let names = || vec(".{0,36}", 0..4);
     prop_oneof![
         (token(), any::<u64>())
-            .prop_map(|(token, reset_index)| Command::AclBootstrap { token: as_read(token), reset_index }),
+            .prop_map(|(token, reset_index)| Command::AclBootstrap { token: Box::new(as_read(token)), reset_index }),
         vec(token(), 0..3).prop_map(|tokens| Command::AclUpsertTokens { tokens: as_read(tokens) }),
         names().prop_map(|accessor_ids| Command::AclDeleteTokens { accessor_ids }),
         names().prop_map(|accessor_ids| Command::AclExpireTokens { accessor_ids }),
@@ -248,7 +249,8 @@ fn a_write_to_a_variable_has_these_bytes() {
         VarOp { kind: VarOpKind::Cas, namespace: "n".into(), path: "p".into(), check_index: 7, ..VarOp::default() };
     let command = Command::VarApply(VarApply { ops: vec![op] });
     let bytes = Entry { time_unix_nanos: 5, session: None, command }.encode();
-    let op = b"\x8a\xa1o\x01\xa1n\xa1n\xa1p\xa1p\xa1s\xc0\xa1c\x07\xa1l\xa0\xa1t\x00\xa1d\x00\xa1w\xa0\xa1f\x00";
+    let op =
+        b"\x8b\xa1o\x01\xa1n\xa1n\xa1p\xa1p\xa1s\xc0\xa1c\x07\xa1l\xa0\xa1t\x00\xa1d\x00\xa1w\xa0\xa1f\x00\xa1k\xc2";
     assert_eq!(bytes, [&[0x95, 1, 5, 0xc0, 9, 0x81, 0xa1, b'o', 0x91], &op[..]].concat());
     // A kind that this build does not know is an error, not another kind.
     let at = bytes.windows(2).position(|two| two == b"o\x01").unwrap() + 1;

@@ -86,6 +86,8 @@ wire_structs! {
         owner: String = "w",
         /// Above 0: refuse unless no higher fence was seen here (R8.1).
         fence: u64 = "f",
+        /// An acquired lock leaves the items of a variable that is there as they are.
+        keep_items: bool = "k",
     }
     /// Writes that happen all or not at all.
     pub struct VarApply {

@@ -141,6 +141,24 @@ fn durations_are_words_and_nil_fields_are_left_out_where_a_style_says_so() {
 }
 
 #[test]
+fn durations_are_told_as_go_does() {
+    for (nanos, text) in [
+        (0, "0s"),
+        (7, "7ns"),
+        (1_500, "1.5\u{b5}s"),
+        (-250_000_000, "-250ms"),
+        (1_500_000_000, "1.5s"),
+        (90_000_000_000, "1m30s"),
+        (3_600_000_000_000, "1h0m0s"),
+        (3_600_250_000_000, "1h0m0.25s"),
+        (86_400_000_000_000, "24h0m0s"),
+        (i64::MIN, "-2562047h47m16.854775808s"),
+    ] {
+        assert_eq!(go_duration_text(nanos), text);
+    }
+}
+
+#[test]
 fn durations_print_as_gos_do() {
     for (nanos, text) in [
         (0, "0s"),

@@ -39,11 +39,6 @@ const SHARED_MAX_BYTES: usize = 64 * 1024;
 /// Classes of statuses, as answers are counted.
 const CLASSES: [&str; 4] = ["2xx", "3xx", "4xx", "5xx"];
 
-/// Every class is shown from the start (R1.100).
-pub(super) fn declare_metrics(metrics: &mut Metrics) {
-    CLASSES.iter().for_each(|class| metrics.declare(Id::HttpAnswer, class));
-}
-
 /// What is kept for HTTP.
 pub(super) struct HttpDesk {
     facts: HttpFacts,
@@ -243,6 +238,13 @@ impl Server {
         let body = if pretty { pretty_json(&value) } else { value.to_string() };
         HttpReply { status: 200, headers: vec![("Content-Type", JSON.to_owned())], body: body.into_bytes() }
     }
+}
+
+/// Metrics of a server that has answered nothing: all classes of answers are there from the start.
+pub(super) fn metrics() -> Metrics {
+    let mut metrics = Metrics::default();
+    CLASSES.iter().for_each(|class| metrics.declare(Id::HttpAnswer, class));
+    metrics
 }
 
 /// The answer to a call, packed where that is wanted: what a job of the pool does.

@@ -186,15 +186,13 @@ impl Server {
             max_per_second: settings.heartbeat_max_per_second,
             failover_ttl: settings.heartbeat_failover_ttl,
         };
-        let mut metrics = Metrics::default();
-        http::declare_metrics(&mut metrics);
         Server {
             conn_limits: Arc::new(settings.conn.clone()),
             root,
             ctx,
             wall,
             rng: Rng::from_seed(settings.seed),
-            metrics,
+            metrics: http::metrics(),
             outputs: VecDeque::new(),
             links: Vec::new(),
             open_links: 0,

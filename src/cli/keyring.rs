@@ -33,6 +33,11 @@ pub(crate) fn run(context: &Context, out: &mut dyn Write, command: &KeyringComma
         KeyringCommand::Remove { key_id } => {
             let request = KeyringDeleteRequest { key_id: key_id.clone(), write: context.write() };
             let reply: GenericResponse = context.client().call("Keyring.Delete", &request)?;
+            // Nothing was written: there was nothing to forget.
+            if reply.meta.index == 0 {
+                let text = format!("there is no key {key_id:?}; see \"holdfast operator keyring list\"");
+                return Err(Failure::Other(text));
+            }
             context.done(out, "Removed", key_id, reply.meta.index)
         }
     }

@@ -40,7 +40,7 @@ Examples:
         /// Their namespace, "*" for all
         #[arg(long, value_name = "NAME", default_value = "default")]
         namespace: String,
-        /// A go-bexpr expression, as in: Path matches "^app/[a-z]+$"
+        /// A go-bexpr expression, as in: Path contains "db"
         #[arg(long, value_name = "EXPRESSION", default_value = "")]
         filter: String,
         /// Only paths that begin so

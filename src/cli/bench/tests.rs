@@ -154,7 +154,7 @@ fn a_refusal_ends_the_run_with_its_text_and_nodes_are_removed() {
     world.lock().unwrap().refuse = Some(("Node.UpdateStatus", "Permission denied"));
     let (exit, out, err) = bench(&address, "heartbeat --nodes 3 --warmup 0s --count 1");
     assert_eq!((exit, out.as_str()), (Exit::Failed, ""));
-    assert!(err.starts_with("holdfast: Permission denied"), "{err}");
+    assert!(err.starts_with("holdfast: Permission denied; see --token-file"), "{err}");
     assert!(world.lock().unwrap().nodes.is_empty());
 }
 

@@ -250,6 +250,11 @@ impl Metrics {
         *self.labelled.entry((id, label.to_owned())).or_default() += 1.0;
     }
 
+    /// Makes a label known, so that it is shown before anything was counted under it.
+    pub fn declare(&mut self, id: Id, label: &str) {
+        self.labelled.entry((id, label.to_owned())).or_default();
+    }
+
     /// Sets a gauge.
     pub fn set(&mut self, id: Id, value: f64) {
         self.plain[id as usize] = value;

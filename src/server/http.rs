@@ -12,7 +12,7 @@ use log::Level;
 use crate::api::http::{self as paths, HttpFacts, Plan, View};
 use crate::api::outcome::ReplyResult;
 use crate::base::id::{CallId, ConnId, StreamId};
-use crate::base::metric::Id;
+use crate::base::metric::{Id, Metrics};
 use crate::base::time::{Instant, WallTime};
 use crate::conn::Protocol;
 use crate::wire::gzip::Packer;
@@ -35,6 +35,9 @@ const SHOWN_HERE_MAX_BYTES: usize = 64 * 1024;
 
 /// Answers up to this are kept for others that wait for the same, bytes.
 const SHARED_MAX_BYTES: usize = 64 * 1024;
+
+/// Classes of statuses, as answers are counted.
+const CLASSES: [&str; 4] = ["2xx", "3xx", "4xx", "5xx"];
 
 /// What is kept for HTTP.
 pub(super) struct HttpDesk {
@@ -212,11 +215,12 @@ impl Server {
     }
 
     fn count_answer(&mut self, status: u16) {
+        let [success, redirection, client_fault, server_fault] = CLASSES;
         let class = match status {
-            200..=299 => "2xx",
-            300..=399 => "3xx",
-            400..=499 => "4xx",
-            _ => "5xx",
+            200..=299 => success,
+            300..=399 => redirection,
+            400..=499 => client_fault,
+            _ => server_fault,
         };
         self.metrics.count_labelled(Id::HttpAnswer, class);
     }
@@ -234,6 +238,13 @@ impl Server {
         let body = if pretty { pretty_json(&value) } else { value.to_string() };
         HttpReply { status: 200, headers: vec![("Content-Type", JSON.to_owned())], body: body.into_bytes() }
     }
+}
+
+/// Metrics of a server that has answered nothing: all classes of answers are there from the start.
+pub(super) fn metrics() -> Metrics {
+    let mut metrics = Metrics::default();
+    CLASSES.iter().for_each(|class| metrics.declare(Id::HttpAnswer, class));
+    metrics
 }
 
 /// The answer to a call, packed where that is wanted: what a job of the pool does.

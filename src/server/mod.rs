@@ -192,7 +192,7 @@ impl Server {
             ctx,
             wall,
             rng: Rng::from_seed(settings.seed),
-            metrics: Metrics::default(),
+            metrics: http::metrics(),
             outputs: VecDeque::new(),
             links: Vec::new(),
             open_links: 0,

@@ -39,6 +39,13 @@ pub fn http_requests() -> Vec<Vec<u8>> {
         "PUT /v1/nodes HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello",
         "POST /v1/agent/health?type=server HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
         "GET /.well-known/jwks.json HTTP/1.1\r\nHost: a\r\nX-Nomad-Token: t\r\nAccept-Encoding: gzip\r\n\r\n",
+        "GET /v1/event/stream?topic=Node&index=0 HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET /v1/agent/monitor?log_level=trace HTTP/1.1\r\nHost: a\r\n\r\nGET /v1/regions HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET /v1/nodes?index=1&wait=1s HTTP/1.1\r\nHost: a\r\nAccept-Encoding: gzip\r\n\r\n",
+        "GET /v1/operator/snapshot HTTP/1.1\r\nHost: a\r\n\r\n",
+        "PUT /v1/operator/snapshot HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\nhellohell",
+        "PUT /v1/operator/snapshot HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        "PUT /v1/var/a?cas=0 HTTP/1.1\r\nHost: a\r\nContent-Length: 21\r\n\r\n{\"Items\":{\"k\":\"v\"}}  ",
         "GET /%2e%2e/%00?a=%zz&&=;# HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\nx",
     ]
     .iter()

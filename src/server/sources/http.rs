@@ -41,8 +41,7 @@ impl Server {
             return;
         }
         self.metrics.count(Id::StreamingRequest);
-        let (early, finished) = call.upload;
-        let body: Arc<[u8]> = call.argument.into();
+        let (body, (early, finished)) = (Arc::<[u8]>::from(call.argument), call.upload);
         let kind = Kind::Starting { body: Arc::clone(&body), early, finished };
         let key = self
             .sources

@@ -1,6 +1,6 @@
 //! One HTTP/1.1 exchange after another (RFC 9112). Never knows what a path means.
 //!
-//! How requests are read is in [`reading`], how they are answered in [`answering`]. A request that cannot be read is
+//! How requests are read is in `reading`, how they are answered in `answering`. A request that cannot be read is
 //! answered with its status and a line of text, and the connection is closed (section 9.6): what follows it has no
 //! meaning.
 

@@ -2,7 +2,7 @@
 //! to every replica by the log (R1.95).
 //!
 //! One at a time. Until the last entry nothing is changed, so whatever fails before it has changed nothing. Knows
-//! nothing of how the bytes come: a caller is the key of a source, and hears the end by [`Server::restore_ended`].
+//! nothing of how the bytes come: a caller is the key of a source, and hears the end by `Server::restore_ended`.
 
 use std::fmt;
 use std::sync::Arc;
@@ -133,7 +133,7 @@ impl Server {
         Ok(())
     }
 
-    /// All of it is there: looks through it, then has it restored. The end comes by [`Server::restore_ended`].
+    /// All of it is there: looks through it, then has it restored. The end comes by `Server::restore_ended`.
     pub(super) fn restore_end(&mut self, caller: Key) {
         self.next_group_job -= 1;
         let id = CallId(self.next_group_job);

@@ -136,7 +136,7 @@ pub struct LockArgs {
     /// Wait for one's turn this long
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = time::parse_duration)]
     pub wait: Duration,
-    /// What others see as the holder [default: user@host]
+    /// What others see as the holder (default: user at host)
     #[arg(long, value_name = "TEXT")]
     pub owner: Option<String>,
     /// Between TERM and KILL

@@ -9,9 +9,10 @@ use super::operator_tests::{Log, Rig, settings};
 use super::port::Input;
 use crate::base::id::{ConnId, Index, ReplicaId, Term};
 use crate::base::metric::Id;
+use crate::base::time::Instant;
 use crate::consensus::{Leadership, Notice};
 use crate::state::State;
-use crate::wire::body::acl::AclToken;
+use crate::wire::body::acl::{AclPolicy, AclToken};
 use crate::wire::body::event::EventStreamRequest;
 use crate::wire::body::query::GenericRequest;
 use crate::wire::body::query::{QueryOptions, WriteRequest};
@@ -296,6 +297,25 @@ fn subscriptions_end_with_their_right_and_with_the_state() {
     rig.feed(Input::Notices(vec![Notice::Applied { index, touched: everything, events: Vec::new() }]));
     let said = EventStreamWrapper::from_bytes(&rig.heard(conn)).unwrap().error.unwrap();
     assert_eq!((said.message.as_str(), said.code), (closed, Some(500)));
+}
+
+// Whoever wrote is not held up by those who want to hear of it.
+#[test]
+fn a_crowd_of_subscribers_is_told_a_few_at_a_time() {
+    let mut rig = with_acl();
+    let crowd: Vec<ConnId> = (0..600).map(|_| subscribe(&mut rig)).collect();
+    let policy = AclPolicy { name: "p".to_owned(), ..AclPolicy::default() };
+    let (index, applied) = rig.apply(Command::AclUpsertPolicies { policies: vec![policy] });
+    let news = Notice::Applied { index, touched: applied.touched, events: applied.events };
+    let told = |rig: &Rig| crowd.iter().filter(|conn| !rig.server.to_send(**conn).is_empty()).count();
+    rig.hand_in(Input::Notices(vec![news]));
+    assert_eq!(told(&rig), 0);
+    for so_far in [256, 512, 600] {
+        assert_eq!(rig.server.poll_timeout(), Some(Instant::ZERO), "more is to be done at once");
+        rig.hand_in(Input::Timeout);
+        assert_eq!(told(&rig), so_far);
+    }
+    assert_ne!(rig.server.poll_timeout(), Some(Instant::ZERO));
 }
 
 // R8.15

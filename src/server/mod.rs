@@ -68,6 +68,7 @@ use self::parking::Fanout;
 use self::port::{Input, Output, ProcessFacts, Reload, Settings};
 use self::restore::Restore;
 use self::sources::Source;
+use self::sources::subscribers::Telling;
 use self::writing::Internal;
 
 /// Where ids of the server's own proposals begin; no key of a table reaches it.
@@ -112,6 +113,7 @@ pub struct Server {
     // Streams.
     sources: Slab<Source>,
     source_timers: Timers<Key>,
+    telling: Telling,
     stream_jobs: BTreeMap<CallId, Key>,
     events: EventBuffer,
     monitor_level: Option<Level>,
@@ -219,6 +221,7 @@ impl Server {
             notified_index: index,
             sources: Slab::default(),
             source_timers: Timers::default(),
+            telling: Telling::default(),
             stream_jobs: BTreeMap::new(),
             events: EventBuffer::new(settings.events_buffer_bytes, events_index),
             monitor_level: None,
@@ -275,7 +278,7 @@ impl Server {
     /// When [`Input::Timeout`] is wanted next; a time in the past means at once, after what else is waiting.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        if !self.woken.is_empty() || !self.fanouts.is_empty() {
+        if !self.woken.is_empty() || !self.fanouts.is_empty() || self.telling.goes_on() {
             return Some(Instant::ZERO);
         }
         let expiry = if self.expiries == 0 { self.heartbeats.next() } else { None };
@@ -337,13 +340,12 @@ impl Server {
 
     /// The consensus thread tells. Whoever wrote is answered before anybody is woken by the write.
     fn on_notices(&mut self, now: Instant, notices: Vec<Notice>) {
-        let mut news = false;
         for notice in notices {
             match notice {
                 Notice::Applied { index, touched, events } => {
                     self.on_touched(now, index, &touched);
                     if !events.is_empty() {
-                        news = true;
+                        self.tell_subscribers();
                         let dropped = self.events.push(index.0, events);
                         self.metrics.add(Id::EventsDropped, dropped as u64);
                     }
@@ -359,9 +361,6 @@ impl Server {
                     self.end(3);
                 }
             }
-        }
-        if news {
-            self.pump_subscribers(now);
         }
         self.look_at_ends(now);
     }
@@ -381,6 +380,7 @@ impl Server {
         self.on_keys_due(now);
         self.step_wakes(now);
         self.step_fanouts(now);
+        self.step_telling(now);
     }
 
     fn on_reload(&mut self, now: Instant, reload: Reload) {

@@ -3,7 +3,7 @@
 mod bridge;
 mod due;
 pub(super) mod http;
-mod subscribers;
+pub(super) mod subscribers;
 
 use std::collections::VecDeque;
 use std::sync::Arc;

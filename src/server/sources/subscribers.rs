@@ -8,10 +8,37 @@ use super::super::Server;
 use super::super::events;
 use super::{Kind, SUBSCRIPTION_CLOSED, Source};
 
+/// Subscribers told in one step, so that whoever wrote is answered and others are served in between.
+const TOLD_A_STEP: usize = 256;
+
+/// Who is still to be told that there are new events.
+#[derive(Default)]
+pub(in crate::server) struct Telling {
+    waiting: std::vec::IntoIter<Key>,
+    /// More came since: all are told once more.
+    again: bool,
+}
+
+impl Telling {
+    /// Whether somebody is still to be told.
+    pub(in crate::server) fn goes_on(&self) -> bool {
+        self.waiting.len() > 0 || self.again
+    }
+}
+
 impl Server {
-    /// New events are in the buffer: tells every subscriber.
-    pub(in crate::server) fn pump_subscribers(&mut self, now: Instant) {
-        for key in self.sources.keys() {
+    /// New events are in the buffer: every subscriber is to be told.
+    pub(in crate::server) fn tell_subscribers(&mut self) {
+        self.telling.again = true;
+    }
+
+    /// Tells some of those that are still to be told.
+    pub(in crate::server) fn step_telling(&mut self, now: Instant) {
+        if self.telling.waiting.len() == 0 && std::mem::take(&mut self.telling.again) {
+            self.telling.waiting = self.sources.keys().into_iter();
+        }
+        for _ in 0..TOLD_A_STEP {
+            let Some(key) = self.telling.waiting.next() else { return };
             if matches!(self.sources.get(key), Some(Source { kind: Kind::Events { .. }, .. })) {
                 self.pump(now, key);
             }

@@ -1,9 +1,11 @@
 //! Filters of lists: the expression language of go-bexpr, evaluated over a row's msgpack form.
 //!
-//! `==`, `!=`, `in`, `not in`, `contains`, `not contains`, `is empty`, `is not empty`, `and`, `or`, `not`,
-//! parentheses, selectors `A.B["c"]` and `"/A/B"`. No regular expressions (`matches`) and no `any` or `all`: both are
-//! refused when the expression is read. Source: endpoint notes, section 1.5; go-bexpr `grammar/grammar.peg`,
-//! `evaluate.go`.
+//! `==`, `!=`, `in`, `not in`, `contains`, `not contains`, `is empty`, `is not empty`, `matches`, `not matches`, `and`,
+//! `or`, `not`, parentheses, selectors `A.B["c"]` and `"/A/B"`. No `any` or `all`: they are refused when the expression
+//! is read. Regular expressions are matched in time that grows with the text alone, as those of the peers are. Source:
+//! endpoint notes, section 1.5; go-bexpr `grammar/grammar.peg`, `evaluate.go`.
+
+use regex::bytes::{Regex, RegexBuilder};
 
 use crate::wire::msgpack::{Decoder, Kind};
 
@@ -14,6 +16,9 @@ pub(super) const MAX_FILTER_BYTES: usize = 16 * 1024;
 
 /// Deeper nesting of parentheses and `not` is refused.
 pub(super) const MAX_FILTER_DEPTH: usize = 64;
+
+/// A regular expression that takes more memory than this once it is compiled is refused, bytes.
+const MAX_PATTERN_BYTES: usize = 256 * 1024;
 
 /// Fields of a node whose value may be left out by older agents: a selector may name them all the same.
 const NODE_FIELDS: &[&str] = &[
@@ -107,7 +112,42 @@ pub(super) enum Expr {
         /// With what.
         value: String,
     },
+    /// A text that a regular expression is found in.
+    Matches {
+        /// What is looked at.
+        selector: Vec<String>,
+        /// Whether the answer is turned round.
+        negated: bool,
+        /// What is looked for.
+        pattern: Pattern,
+    },
 }
+
+/// A regular expression; two with the same text are the same.
+#[derive(Clone, Debug)]
+pub(super) struct Pattern(Regex);
+
+impl Pattern {
+    /// Reads one.
+    ///
+    /// # Errors
+    /// Text that is none, in one line, or one that is too large.
+    pub(super) fn parse(text: &str) -> Result<Pattern, String> {
+        let built = RegexBuilder::new(text).size_limit(MAX_PATTERN_BYTES).dfa_size_limit(MAX_PATTERN_BYTES).build();
+        built.map(Pattern).map_err(|error| {
+            let last = error.to_string().lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
+            format!("failed to compile regular expression {text:?}: {last}")
+        })
+    }
+}
+
+impl PartialEq for Pattern {
+    fn eq(&self, other: &Pattern) -> bool {
+        self.0.as_str() == other.0.as_str()
+    }
+}
+
+impl Eq for Pattern {}
 
 /// A comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -174,6 +214,9 @@ fn evaluate(expr: &Expr, node: &[u8], shape: &Shape) -> Result<bool, String> {
                 Op::Empty => empty(found),
             };
             is.map(|is| is != *negated)
+        }
+        Expr::Matches { selector, negated, pattern } => {
+            matched(find(selector, node, shape)?, pattern).map(|is| is != *negated)
         }
     }
 }
@@ -272,6 +315,22 @@ fn equal(found: Found<'_>, literal: &str) -> Result<bool, String> {
         Kind::Array | Kind::Map | Kind::Ext => {
             Err("unable to find suitable primitive comparison function for matching".to_owned())
         }
+    }
+}
+
+/// A text that a regular expression is found in.
+fn matched(found: Found<'_>, pattern: &Pattern) -> Result<bool, String> {
+    let bytes = match found {
+        Found::Absent => return Ok(false),
+        Found::Zero => return Ok(pattern.0.is_match(b"")),
+        Found::Value(bytes) => bytes,
+    };
+    let mut d = Decoder::new(bytes);
+    let text = |error: crate::wire::msgpack::DecodeError| error.to_string();
+    match d.kind().map_err(text)? {
+        Kind::Nil => Ok(pattern.0.is_match(b"")),
+        Kind::Str => Ok(pattern.0.is_match(d.bytes().map_err(text)?)),
+        _ => Err("only texts can be matched with a regular expression".to_owned()),
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** recursion is bounded by [`MAX_FILTER_DEPTH`]; `and` and `or` chains make lists, not depth.
 
-use super::filter::{Expr, MAX_FILTER_BYTES, MAX_FILTER_DEPTH, Op};
+use super::filter::{Expr, MAX_FILTER_BYTES, MAX_FILTER_DEPTH, Op, Pattern};
 
 /// Reads an expression.
 ///
@@ -135,9 +135,11 @@ impl<'a> Parser<'a> {
             return self.make(left.selector, Op::In, negated, right.text);
         }
         if self.word("matches") {
-            return Err("matches and not matches are not supported: no regular expressions are evaluated".to_owned());
+            let pattern = Pattern::parse(&self.operand()?.text)?;
+            let selector = left.selector.ok_or_else(|| self.wrong("a selector"))?;
+            return Ok(Expr::Matches { selector, negated, pattern });
         }
-        Err(self.wrong("\"==\", \"!=\", \"in\", \"not in\", \"contains\", \"not contains\" or \"is\""))
+        Err(self.wrong("\"==\", \"!=\", \"in\", \"not in\", \"contains\", \"not contains\", \"matches\" or \"is\""))
     }
 
     fn make(&self, selector: Option<Vec<String>>, op: Op, negated: bool, value: String) -> Result<Expr, String> {

@@ -56,6 +56,11 @@ fn expressions_are_evaluated() {
         ("CgroupParent == \"\"", true),
         ("SecretID == \"\"", true),
         ("Name == \"a\\\"b\\\\\"", false),
+        ("Name matches \"^golden-[a-z]+$\"", true),
+        ("Name matches `GOLDEN`", false),
+        ("Name not matches \"(?i)GOLDEN\"", false),
+        ("NodeClass matches \"^$\"", true),
+        ("Meta.nothing matches \".*\"", false),
     ] {
         let filter = Filter::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"));
         assert_eq!(filter.matches(&node), Ok(passes), "{text}");
@@ -77,6 +82,7 @@ fn what_cannot_be_evaluated_says_why() {
             "error finding value in datum: /Name/X at part 1: couldn't find key: struct field with name \"X\"",
         ),
         ("Attributes == x", "unable to find suitable primitive comparison function for matching"),
+        ("CreateIndex matches \"1\"", "only texts can be matched with a regular expression"),
         ("CreateIndex == x", "error getting match value in expression: \"x\" is no number"),
         ("Drivers.raw_exec.Healthy == yes", "error getting match value in expression: \"yes\" is no truth value"),
         ("1 in CreateIndex", "cannot perform in/contains operations on this field: it holds a single value"),
@@ -106,8 +112,10 @@ fn bad_syntax_is_refused() {
         "Name. == x",
         "\"x\" == Name",
         "5 is empty",
-        "Name matches \"x\"",
-        "Name not matches \"x\"",
+        "Name matches \"(\"",
+        "Name matches \"[z-a]\"",
+        "Name matches \"(a{1000}){1000}\"",
+        "\"x\" matches \"x\"",
         "any Events as e { e.Message == x }",
         "Name == \"\\q\"",
         "é == x",
@@ -133,7 +141,8 @@ fn lists_answer_bad_filters_with_coded_errors() {
     let came = ask("Name = x");
     let start = "RPC Error:: 400,failed to create result paginator: failed to read filter expression: ";
     assert!(came.error().starts_with(start), "{came:?}");
-    assert!(ask("Name matches x").error().starts_with(start));
+    assert!(ask("Name matches \"(\"").error().starts_with(start));
+    assert_eq!(ask("Name matches \"^gold[a-z]+-\"").body::<NodeListResponse>().nodes.len(), 1);
     assert_eq!(
         ask("X == 1").error(),
         "RPC Error:: 400,failed to read result page: error finding value in datum: /X at part 0: couldn't find key: \

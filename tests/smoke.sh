@@ -15,6 +15,8 @@ HOLDFASTD=${HOLDFASTD:-$(dirname "$0")/../target/debug/holdfastd}
 work=$(mktemp -d)
 pids=
 stop() {
+    # The relay's pipes are held open here: only without us do its ends see theirs.
+    exec 8>&- 9>&-
     for pid in $pids; do kill "$pid" 2>/dev/null; done
     wait 2>/dev/null
     rm -rf "$work"
@@ -307,9 +309,9 @@ serve tls -c "$work/tls.toml"
 ends 'TLS on: a plain call is refused' "$rpc" "$in" 3
 # openssl cannot say 0x04 first; a small relay of two nc does: it writes the byte, then passes bytes both ways.
 mkfifo "$work/up" "$work/down"
-# Held open, so that a relay which did not start ends nothing.
+# Held open by this shell alone, so that a relay which did not start ends nothing.
 exec 8<>"$work/up" 9<>"$work/down"
-{ byte 4; cat "$work/up"; } | "$NC" "${rpc%:*}" "${rpc##*:}" >"$work/down" 2>/dev/null & pids="$pids $!"
+{ { byte 4; cat "$work/up"; } | "$NC" "${rpc%:*}" "${rpc##*:}" >"$work/down" 2>/dev/null; } 8>&- 9>&- & pids="$pids $!"
 tls_ping() {
     { cat "$in"; sleep 2; } | timeout 8 openssl s_client -quiet -connect "127.0.0.1:$port" -CAfile "$tls/ca.pem" \
         -cert "$tls/client.pem" -key "$tls/client-key.pem" -servername server.global.nomad 2>"$work/openssl.log"
@@ -320,7 +322,7 @@ first=${rpc##*:}
 for guess in 0 1 2 3 4; do
     port=$(((first + guess * 1009) % 10000 + 20001))
     ! listening || continue
-    "$NC" -l 127.0.0.1 "$port" <"$work/down" >"$work/up" 2>/dev/null & relay=$!; pids="$pids $relay"
+    "$NC" -l 127.0.0.1 "$port" <"$work/down" >"$work/up" 2>/dev/null 8>&- 9>&- & relay=$!; pids="$pids $relay"
     ! await 3 listening || break
     kill "$relay" 2>/dev/null || :
 done

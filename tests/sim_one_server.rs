@@ -125,6 +125,7 @@ fn check_recovery(seed: u64, offset: usize, whole: bool, mut disk: Disk, recover
         RaftReplica::new(ReplicaId(1), seed, limits, recovered, Some(vec![ReplicaId(1)]), Instant::ZERO).unwrap();
     while let Some(output) = replica.poll_output() {
         match output {
+            Output::Install { .. } => {}
             Output::Persist(persist) => {
                 left.write(&persist.entries);
                 disk.write(&persist);

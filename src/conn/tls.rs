@@ -43,6 +43,22 @@ impl TlsServer {
     }
 }
 
+/// How a server is dialled with TLS, made from files by the edge.
+#[derive(Clone)]
+pub struct TlsClient {
+    /// What rustls works by.
+    pub config: Arc<rustls::ClientConfig>,
+    /// The name that the other's certificate must carry (`server.<region>.nomad`), by region; the address when names
+    /// are not verified.
+    pub verify_names: bool,
+}
+
+impl fmt::Debug for TlsClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TlsClient").field("verify_names", &self.verify_names).finish()
+    }
+}
+
 /// A verified certificate of the peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerCertificate {

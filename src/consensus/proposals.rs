@@ -110,7 +110,8 @@ pub(crate) fn resolved(id: CallId, resolution: Resolution) -> Notice {
 /// The command as Nomad's `raft_type` names it in its warning of a large entry.
 pub(crate) fn command_kind(command: &Command) -> &'static str {
     match command {
-        Command::Noop => "NoopRequestType",
+        Command::Noop | Command::DigestMark => "NoopRequestType",
+        Command::ServerUpsert(_) | Command::ServerRemove { .. } => "ServerUpsertRequestType",
         Command::NodeRegister { .. } => "NodeRegisterRequestType",
         Command::NodeUpdateStatus { .. } => "NodeUpdateStatusRequestType",
         Command::NodeDeregister { .. } => "NodeBatchDeregisterRequestType",

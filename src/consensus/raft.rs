@@ -467,6 +467,14 @@ impl Replica for RaftReplica {
                 self.round.resolved.extend(self.proposals.expire(now));
             }
             Input::Stop => self.stop(now),
+            Input::Messages(_)
+            | Input::Unreachable(_)
+            | Input::SnapshotSent { .. }
+            | Input::SnapshotReceived { .. }
+            | Input::Bootstrap(_)
+            | Input::ReadIndex { .. }
+            | Input::ChangeMember { .. }
+            | Input::Transfer { .. } => {}
         }
         self.advance(now);
         self.finish_round(now);

@@ -205,6 +205,7 @@ impl ConsensusThread {
                     self.hand_in(Input::Persisted { ticket: persist.ticket });
                 }
                 Output::WriteSnapshot(meta, state) => self.write_snapshot(meta, state)?,
+                Output::Install { .. } => {}
                 Output::Compact(index) => {
                     self.tell()?;
                     self.parts.log.compact(index).map_err(End::Failed)?;

@@ -307,6 +307,7 @@ impl<M: Machine> EventLoop<M> {
             handler_queue: self.hands.pool.queued(),
             log_lines_lost: self.hands.logs.as_ref().map_or(0, Logs::lost),
             audit_lines_lost: self.hands.audit.as_ref().map_or(0, Audit::lost),
+            disk_free_bytes: None,
             acl_bootstrap_reset: self.hands.bootstrap_reset.as_ref().and_then(BootstrapReset::read),
         };
         self.feed(Input::Process(facts));

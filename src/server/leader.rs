@@ -35,6 +35,8 @@ pub(super) struct Leader {
     /// Who was last known to lead, and since when.
     pub(super) named: Option<ReplicaId>,
     pub(super) since: Option<WallTime>,
+    /// Nobody else leads before then.
+    pub(super) lease: Instant,
     /// The keys are there that this leadership seals and signs with.
     has_keys: bool,
 }

@@ -6,7 +6,9 @@
 pub mod admit;
 mod audit;
 mod calls;
+mod dials;
 pub mod events;
+mod forwarding;
 pub mod heartbeat;
 mod http;
 mod http_stream;
@@ -26,6 +28,7 @@ pub mod nodes;
 mod operator_tests;
 pub mod park;
 mod parking;
+mod peers;
 pub mod port;
 pub mod restore;
 pub mod route;
@@ -49,12 +52,15 @@ use crate::base::slab::{Key, Slab};
 use crate::base::time::{Instant, WallTime};
 use crate::base::timers::Timers;
 use crate::conn::report::Cause;
-use crate::consensus::{Notice, Proposal};
+use crate::consensus::{self, Notice, Proposal};
 use crate::state::State;
+use crate::state::watch::Touched;
 
 use self::admit::{LogLimiter, Places};
 use self::calls::Call;
+use self::dials::Dials;
 use self::events::EventBuffer;
+use self::forwarding::Forwarding;
 use self::heartbeat::{Heartbeats, Times};
 use self::http::HttpDesk;
 use self::keyring::Keys;
@@ -65,6 +71,7 @@ use self::locks::Ends;
 use self::nodes::NodeConns;
 use self::park::Parked;
 use self::parking::Fanout;
+use self::peers::Peers;
 use self::port::{Input, Output, ProcessFacts, Reload, Settings};
 use self::restore::Restore;
 use self::sources::Source;
@@ -126,6 +133,12 @@ pub struct Server {
     // What operators do.
     keys: Keys,
     restore: Option<Restore>,
+    // Other servers.
+    dials: Dials,
+    peers: Peers,
+    forwarding: Forwarding,
+    /// Inputs for the consensus thread that came of this input.
+    to_consensus: Vec<consensus::Input>,
     // Itself.
     draining: Option<Instant>,
     ended: bool,
@@ -232,6 +245,10 @@ impl Server {
             ends: Ends::default(),
             keys: Keys::default(),
             restore: None,
+            dials: Dials::default(),
+            peers: Peers::new(&settings),
+            forwarding: Forwarding::new(&settings),
+            to_consensus: Vec::new(),
             draining: None,
             ended: false,
             said_ready: false,
@@ -249,6 +266,15 @@ impl Server {
             Input::Received { conn, bytes } => self.drive(now, conn, |now, c| c.handle_bytes(now, bytes)),
             Input::Eof { conn } => self.on_eof(now, conn),
             Input::Failed { conn, error } => self.on_failed(now, conn, &error),
+            Input::Dialled { ticket, conn, peer } => self.on_dialled(now, ticket, conn, peer),
+            Input::DialFailed { ticket, error } => self.on_dial_failed(now, ticket, &error),
+            Input::ClusterKept => self.on_cluster_kept(now),
+            Input::SnapshotChunk { ticket, number, bytes, last } => {
+                self.on_snapshot_chunk(now, ticket, number, bytes, last);
+            }
+            Input::SnapshotWhole { ticket, result } => self.on_snapshot_whole(now, ticket, result),
+            Input::KeyFiles(files) => self.on_key_files(now, files),
+            Input::KeyKept { key_id, error } => self.on_key_kept(now, &key_id, error),
             Input::Ran { job, outcome } => self.on_ran(now, job, outcome),
             Input::Notices(notices) => self.on_notices(now, notices),
             Input::NotEnqueued { id } => self.on_not_enqueued(now, id),
@@ -262,6 +288,10 @@ impl Server {
             Input::Process(facts) => self.on_process(&facts),
         }
         self.settle_all(now);
+        if !self.to_consensus.is_empty() {
+            let inputs = std::mem::take(&mut self.to_consensus);
+            self.output(Output::Consensus(inputs));
+        }
         if !self.proposals.is_empty() {
             let proposals = std::mem::take(&mut self.proposals);
             self.output(Output::Propose(proposals));
@@ -289,6 +319,8 @@ impl Server {
             expiry,
             self.keys.next(),
             self.ends.next(),
+            self.peers.next(),
+            self.forwarding.next(),
             self.draining,
         ];
         times.into_iter().flatten().min()
@@ -352,6 +384,18 @@ impl Server {
                 }
                 Notice::Resolved { id, resolution } => self.on_resolved(now, id, resolution),
                 Notice::Leadership(leadership) => self.on_leadership(now, leadership),
+                Notice::Send(message) => self.on_raft_send(now, *message),
+                Notice::SendSnapshot { message, state } => self.on_send_snapshot(now, *message, state),
+                Notice::Members(members) => self.on_members(now, members),
+                Notice::Progress(progress) => self.on_progress(now, progress),
+                Notice::Lease(until) => self.leader.lease = until,
+                Notice::ReadReady { id, ok } => self.on_read_ready(now, id, ok),
+                Notice::Installed { index } => {
+                    self.on_touched(now, index, &Touched { everything: true, ..Touched::default() });
+                }
+                Notice::DiskStalled { took } => {
+                    self.log(Level::Error, format!("the log's disk stalled: took={took:?}"));
+                }
                 Notice::LargeEntry { kind, bytes } => {
                     let text = format!("attempting to apply large raft entry: raft_type={kind} bytes={bytes}");
                     self.log(Level::Warn, text);
@@ -378,6 +422,8 @@ impl Server {
         self.expire_heartbeats(now);
         self.on_ends_due(now);
         self.on_keys_due(now);
+        self.on_peers_due(now);
+        self.on_forwarding_due(now);
         self.step_wakes(now);
         self.step_fanouts(now);
         self.step_telling(now);

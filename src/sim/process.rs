@@ -187,6 +187,16 @@ impl Process {
                     ground.set_reading(socket.link, Side::Server, on);
                 }
             }
+            Output::Consensus(_)
+            | Output::Dial { .. }
+            | Output::KeepCluster(_)
+            | Output::ReadSnapshot { .. }
+            | Output::NextChunk { .. }
+            | Output::EndSnapshot { .. }
+            | Output::KeepChunk { .. }
+            | Output::ForgetChunks { .. }
+            | Output::ReadKeys(_)
+            | Output::KeepKey { .. } => {}
             Output::Run(job) => {
                 ground.trace.step("run", &[job.id.0]);
                 if let Some((job, outcome)) = self.jobs.take(ground, self.life, job) {

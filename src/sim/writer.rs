@@ -152,6 +152,7 @@ impl Process {
                     ground.after(wait, Event::Process(self.life, Inner::SnapshotWritten(meta.index)));
                     self.writer.snapshot = Some((meta, snapshot_bytes(&state)));
                 }
+                Output::Install { .. } => {}
                 Output::Compact(index) => {
                     self.tell(ground);
                     ground.trace.step("compact", &[index.0]);

@@ -41,6 +41,8 @@ pub(super) fn limits() -> Limits {
         max_message_bytes: 1 << 20,
         max_partial_bytes: 2 << 20,
         max_unsent_bytes: 1 << 20,
+        idle_streams: 64,
+        max_raft_unsent_bytes: 8 * 1024 * 1024,
         mux: session::Limits::default(),
         http_max_head_bytes: 4096,
         http_max_body_bytes: 1000,

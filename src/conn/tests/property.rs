@@ -69,6 +69,7 @@ impl Owner {
         }
         let state = |known: &BTreeMap<StreamId, Known>, stream| known.get(stream).copied();
         match event {
+            Event::Lost { .. } | Event::Raft(_) | Event::Ready => {}
             Event::Protocol(Protocol::Rpc(FirstByte::Raft)) => self.conn.close(now),
             Event::Protocol(_) => self.conn.admit(now),
             Event::Secured(_) | Event::Report(_) => {}
@@ -212,6 +213,8 @@ fn small_limits() -> Limits {
         max_message_bytes: SMALL,
         max_partial_bytes: SMALL,
         max_unsent_bytes: SMALL,
+        idle_streams: 64,
+        max_raft_unsent_bytes: 8 * 1024 * 1024,
         mux: session::Limits { max_streams: 20, accept_backlog: 10, ..session::Limits::default() },
         ..limits()
     }

@@ -20,6 +20,7 @@ pub(super) fn limits() -> Limits {
         tick: Duration::from_millis(100),
         election_ticks: 10,
         heartbeat_ticks: 2,
+        stalled_sync: Duration::from_secs(10),
         max_waiting_proposals: 100,
     }
 }
@@ -101,6 +102,7 @@ impl Rig {
     fn poll(&mut self) {
         while let Some(output) = self.replica.poll_output() {
             match output {
+                Output::Install { .. } => {}
                 Output::Persist(persist) => self.asked.push_back(persist),
                 Output::Publish { root, notices } => {
                     self.root = root.unwrap_or_else(|| self.root.clone());

@@ -37,6 +37,7 @@ fn limits() -> Limits {
         tick: Duration::from_millis(100),
         election_ticks: 10,
         heartbeat_ticks: 2,
+        stalled_sync: Duration::from_secs(10),
         max_waiting_proposals: 100_000,
     }
 }

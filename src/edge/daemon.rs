@@ -330,7 +330,7 @@ fn settings(
         bootstrap_expect: config.bootstrap_expect,
         join: Vec::new(),
         regions: Vec::new(),
-        replica: crate::base::id::ReplicaId(1),
+        replica: ReplicaId(1),
         cluster: crate::server::port::ClusterFile::default(),
         dial_tls: None,
         dead_server_after: Duration::ZERO,

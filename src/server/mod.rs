@@ -172,6 +172,12 @@ impl Server {
             rpc_addr: facts.rpc_addr.clone(),
             datacenter: facts.datacenter.clone(),
             voter: true,
+            is_member: true,
+            replica: settings.replica.0,
+            http_addr: settings.advertise_http.clone(),
+            build: settings.version.clone(),
+            last_heard: Some(Duration::ZERO),
+            ..ServerEntry::default()
         };
         let index = root.load().index().0;
         // What raft writes on its own account is no event: a fresh server has lost none.
@@ -359,7 +365,14 @@ impl Server {
         }
         self.ctx.last_contact = if self.ctx.is_leader { Duration::ZERO } else { Duration::MAX };
         let term = self.leader.known.term.0;
-        self.ctx.raft = RaftFacts { last_term: term, last_index: self.notified_index, stable_since: self.leader.since };
+        self.ctx.raft = RaftFacts {
+            last_term: term,
+            last_index: self.notified_index,
+            stable_since: self.leader.since,
+            applied: self.notified_index,
+            voters: 1,
+            learners: 0,
+        };
     }
 
     fn on_failed(&mut self, now: Instant, conn: ConnId, error: &str) {

@@ -76,7 +76,7 @@ pub(super) fn settings() -> Settings {
         bootstrap_expect: 1,
         join: Vec::new(),
         regions: Vec::new(),
-        replica: crate::base::id::ReplicaId(1),
+        replica: ReplicaId(1),
         cluster: crate::server::port::ClusterFile::default(),
         dial_tls: None,
         dead_server_after: Duration::ZERO,

@@ -120,7 +120,11 @@ impl Server {
                 }
             }
             Outcome::Reply(reply) => self.resolve_group(group, reply.result),
-            Outcome::Propose { .. } | Outcome::ToNode(_) | Outcome::Queue(_) | Outcome::MakeKey { .. } => {
+            Outcome::Propose { .. }
+            | Outcome::ToNode(_)
+            | Outcome::Queue(_)
+            | Outcome::MakeKey { .. }
+            | Outcome::Cluster { .. } => {
                 self.resolve_group(group, ReplyResult::Error("internal error".to_owned()));
             }
         }

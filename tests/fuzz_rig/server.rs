@@ -95,6 +95,7 @@ pub fn ctx() -> Ctx {
         rpc_addr: "127.0.0.1:4647".into(),
         datacenter: "dc1".into(),
         voter: true,
+        ..ServerEntry::default()
     };
     let facts = ServerFacts {
         name: "hf1".into(),
@@ -143,7 +144,7 @@ fn settings() -> Settings {
         bootstrap_expect: 1,
         join: Vec::new(),
         regions: Vec::new(),
-        replica: holdfast::base::id::ReplicaId(1),
+        replica: ReplicaId(1),
         cluster: holdfast::server::port::ClusterFile::default(),
         dial_tls: None,
         dead_server_after: Duration::ZERO,

@@ -38,7 +38,7 @@ fn limits() -> Limits {
         tick: Duration::from_millis(100),
         election_ticks: 10,
         heartbeat_ticks: 2,
-        stalled_sync: std::time::Duration::from_secs(10),
+        stalled_sync: Duration::from_secs(10),
         max_waiting_proposals: 1000,
     }
 }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod cluster;
 mod group;
 mod recovery;
 
@@ -73,12 +74,23 @@ pub(super) struct Rig {
 
 impl Rig {
     pub(super) fn start(id: u64, limits: Limits, disk: Disk, bootstrap: Option<Vec<ReplicaId>>) -> Rig {
-        let replica = RaftReplica::new(ReplicaId(id), 42, limits, disk.recovered(), bootstrap, Instant::ZERO).unwrap();
+        Rig::start_at(id, 42, limits, disk, bootstrap, Instant::ZERO)
+    }
+
+    pub(super) fn start_at(
+        id: u64,
+        seed: u64,
+        limits: Limits,
+        disk: Disk,
+        bootstrap: Option<Vec<ReplicaId>>,
+        now: Instant,
+    ) -> Rig {
+        let replica = RaftReplica::new(ReplicaId(id), seed, limits, disk.recovered(), bootstrap, now).unwrap();
         let mut rig = Rig {
             root: replica.root(),
             replica,
             disk,
-            now: Instant::ZERO,
+            now,
             wall: 1_000,
             asked: VecDeque::new(),
             asked_install: None,

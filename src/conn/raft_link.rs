@@ -89,6 +89,8 @@ impl RaftLink {
         self.over
     }
 
+    /// Bytes that wait for the rest of their frame.
+    #[cfg(test)]
     pub(super) fn held_bytes(&self) -> usize {
         self.frames.held_bytes()
     }

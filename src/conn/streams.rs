@@ -4,6 +4,7 @@
 //! silent, or ends before its byte, harms no other (R1.40).
 
 mod calling;
+mod draining;
 
 use std::collections::BTreeSet;
 use std::collections::VecDeque;
@@ -17,7 +18,6 @@ use crate::mux::session::EndReason;
 use crate::mux::session::MuxSession;
 use crate::mux::session::Side;
 use crate::wire::first_byte::FirstByte;
-use crate::wire::yamux::GoAway;
 
 use super::Answer;
 use super::CannotOpen;
@@ -49,6 +49,8 @@ pub(super) struct Streams {
     /// The sequence number of the next call that we make.
     next_seq: u64,
     draining: bool,
+    /// While it drains: calls are taken until then, or until the peer has read that we go away.
+    grace: Option<Instant>,
     peer_gone: bool,
     over: bool,
     blocked: bool,
@@ -85,6 +87,7 @@ impl Streams {
             tally: Tally::default(),
             next_seq: 1,
             draining: false,
+            grace: None,
             peer_gone: false,
             over: false,
             blocked: false,
@@ -117,6 +120,7 @@ impl Streams {
     }
 
     pub(super) fn timeout(&mut self, world: &mut World<'_>) {
+        self.grace = self.grace.filter(|grace| *grace > world.now);
         self.mux.handle_timeout(world.now);
         self.settle(world, &[]);
         while let Some((_, stream)) = self.timers.pop_due(world.now) {
@@ -126,7 +130,7 @@ impl Streams {
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.mux.poll_timeout().into_iter().chain(self.timers.next()).min()
+        self.mux.poll_timeout().into_iter().chain(self.timers.next()).chain(self.grace).min()
     }
 
     /// The socket took bytes.
@@ -213,24 +217,6 @@ impl Streams {
         !self.draining && !self.peer_gone && !self.over && !self.tally.stray && self.mux.has_ids()
     }
 
-    /// Refuses new streams; those on which nothing has begun end at once.
-    pub(super) fn drain(&mut self, world: &mut World<'_>) {
-        self.draining = true;
-        self.mux.go_away(GoAway::Normal);
-        self.give_up_waiting(world);
-        let fresh = self.streams.iter().filter(|(_, stream)| matches!(stream, Stream::Fresh(_)));
-        for stream in fresh.map(|(stream, _)| stream).collect::<Vec<_>>() {
-            self.mux.reset(stream);
-            self.forget(stream);
-        }
-        self.settle(world, &[]);
-    }
-
-    pub(super) fn is_over(&self) -> bool {
-        let ending = self.draining || (self.dialled && (self.peer_gone || self.tally.stray));
-        self.over || (ending && !self.streams.values().any(Stream::is_busy))
-    }
-
     pub(super) fn streams(&self) -> usize {
         self.mux.streams()
     }
@@ -256,7 +242,7 @@ impl Streams {
     }
 
     fn takes_calls(&self, world: &World<'_>) -> bool {
-        !self.draining && world.takes_calls(self.tally.unsent_bytes)
+        (!self.draining || self.grace.is_some()) && world.takes_calls(self.tally.unsent_bytes)
     }
 
     fn open(
@@ -297,6 +283,10 @@ impl Streams {
                 continue;
             };
             self.serve(world, event, bytes);
+        }
+        // After all that came with the sign.
+        if self.mux.is_probe_answered() {
+            self.grace = None;
         }
     }
 
@@ -393,6 +383,7 @@ impl Streams {
         let takes_calls = self.takes_calls(world);
         let reply_room = world.reply_room(self.tally.unsent_bytes);
         let Some(stream) = self.streams.get_mut(id) else { return };
+        let takes_calls = takes_calls || (self.draining && draining::is_partial(stream));
         let before = stream.deadline();
         let mut cx = Context {
             now: world.now,

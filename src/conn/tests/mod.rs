@@ -7,6 +7,7 @@ mod dialled;
 mod first_byte;
 mod http;
 mod http_pieces;
+mod links;
 mod mux;
 mod property;
 mod streaming;

@@ -17,6 +17,7 @@ use crate::state::State;
 
 use super::certificates::Expiry;
 use super::clock::SystemClock;
+use super::consensus_lane::ConsensusLane;
 use super::doors::listen;
 use super::event_loop::{BELL_TOKEN, Channels, EventLoop, Hands, Parts};
 use super::handler_pool::HandlerPool;
@@ -155,6 +156,10 @@ impl RigParts {
             audit: None,
             pool,
             proposals: Proposals::new(Box::new(Err)),
+            consensus: ConsensusLane::new().0,
+            files: None,
+            snapshot_keeper: None,
+            disk: None,
             logs: None,
             notifier: Notifier::default(),
             keyring: None,

@@ -38,6 +38,8 @@ pub(super) struct Seen {
     pub(super) failed: Vec<ConnId>,
     pub(super) dialled: Vec<(u64, ConnId, SocketAddr)>,
     pub(super) dial_failed: Vec<(u64, String)>,
+    /// The disk's free room, each time that facts were told.
+    pub(super) disk_looks: Vec<Option<u64>>,
     /// Every other input, as `Debug` prints it.
     pub(super) others: Vec<String>,
     pub(super) echo: bool,
@@ -95,7 +97,7 @@ impl Machine for Double {
                     }
                 }
             }
-            Input::Process(_) => {}
+            Input::Process(facts) => seen.disk_looks.push(facts.disk_free_bytes),
             other => seen.others.push(format!("{other:?}")),
         }
         shared.1.notify_all();

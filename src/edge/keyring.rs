@@ -1,5 +1,5 @@
-//! The private keys that sign identities and seal variables, one file each in the data folder. They never leave it: what is replicated is
-//! the public half.
+//! The private keys that sign identities and seal variables, one file each in the data folder. They are never in the
+//! log, where only the public half is: servers of a cluster give them to each other over their links.
 
 use std::fs;
 use std::io::ErrorKind;

@@ -48,6 +48,8 @@ pub mod tls_files;
 mod traffic;
 
 #[cfg(test)]
+mod cluster_tests;
+#[cfg(test)]
 mod dial_tests;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]

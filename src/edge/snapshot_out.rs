@@ -127,6 +127,7 @@ pub(super) mod tests {
     use super::super::inbox::Bell;
     use super::*;
     use crate::base::id::{Index, Term};
+    use crate::wire::entry::server::ServerRecord;
     use crate::wire::entry::{Command, Entry};
     use crate::wire::raft::CHUNK_BYTES_MAX;
     use std::time::Duration;
@@ -134,9 +135,9 @@ pub(super) mod tests {
     /// A state of several chunks.
     pub(in crate::edge) fn large_state() -> State {
         let mut state = State::new();
-        for at in 1..=4000 {
-            let command =
-                Command::SigningKeyAdd { key_id: format!("key-{at}"), public_key: vec![7; 500], create_time: 1 };
+        for at in 1..=4000u64 {
+            let id = format!("server-{at}");
+            let command = Command::ServerUpsert(ServerRecord { id, name: "n".repeat(500), ..ServerRecord::default() });
             state.apply(Index(at), Term(2), &Entry { time_unix_nanos: 5, session: None, command });
         }
         state

@@ -148,7 +148,7 @@ fn serve(source: &ConfigSource, loaded: Reloaded, signals: Signals, logs: Logs) 
     let pool = HandlerPool::start(threads, handler_pool::QUEUED_JOBS_MAX, &consensus.root, &post).map_err(system)?;
     let settings = settings(config, &loaded, server_id, seed, &listeners)?;
     let settings = Settings { replica: consensus.replica, cluster: remembered, ..settings };
-    if config.bootstrap_expect > 1 && config.bootstrap_expect % 2 == 0 {
+    if config.bootstrap_expect > 1 && config.bootstrap_expect.is_multiple_of(2) {
         warn!("an even number of servers survives no more failures than one server fewer");
     }
     let (rpc, http) = (address_of(&listeners, Listener::Rpc)?, address_of(&listeners, Listener::Http)?);

@@ -168,7 +168,7 @@ fn serve(source: &ConfigSource, loaded: Reloaded, signals: Signals, logs: Logs) 
     let channels = Channels { told, notices: consensus.notices.clone(), log_lines: logs.connect_tap(&bell) };
     let hands = Hands {
         pool,
-        proposals: Proposals::new(hand_over(consensus.commands.clone())),
+        proposals: Proposals::new(hand_over(consensus.commands.clone(), clock)),
         consensus: consensus.lane.take().ok_or("the consensus thread has no lane")?,
         files: Some(FileWorker::start(folder.path(), &post).map_err(system)?),
         snapshot_keeper: Some(SnapshotKeeper::start(folder.path(), &post).map_err(system)?),
@@ -278,13 +278,15 @@ fn consensus_limits(config: &Config) -> crate::consensus::Limits {
 }
 
 /// Proposals go to the consensus thread without waiting; a full channel gives them back.
-fn hand_over(commands: Sender<ConsensusCommand>) -> super::proposals::HandOver {
-    Box::new(move |proposals: Vec<Proposal>| match commands.try_send(ConsensusCommand::Propose(proposals)) {
-        Ok(()) => Ok(()),
-        Err(TrySendError::Full(command) | TrySendError::Disconnected(command)) => match command {
-            ConsensusCommand::Propose(proposals) => Err(proposals),
-            ConsensusCommand::Stop => Ok(()),
-        },
+fn hand_over(commands: Sender<ConsensusCommand>, clock: SystemClock) -> super::proposals::HandOver {
+    Box::new(move |proposals: Vec<Proposal>| {
+        match commands.try_send(ConsensusCommand::Propose(clock.now(), proposals)) {
+            Ok(()) => Ok(()),
+            Err(TrySendError::Full(command) | TrySendError::Disconnected(command)) => match command {
+                ConsensusCommand::Propose(_, proposals) => Err(proposals),
+                ConsensusCommand::Stop => Ok(()),
+            },
+        }
     })
 }
 

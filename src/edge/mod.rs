@@ -17,6 +17,7 @@ pub mod consensus_thread;
 pub mod daemon;
 pub mod data_dir;
 mod dialer;
+mod disk_thread;
 pub mod doors;
 pub mod entropy;
 pub mod event_loop;

@@ -7,9 +7,7 @@ use super::{Disk, Rig, limits, proposal};
 use crate::base::id::{CallId, Index, ReplicaId};
 use crate::base::rng::Rng;
 use crate::base::time::Instant;
-use crate::consensus::{
-    Input, LEASE_FOR_EVER, Limits, MemberChange, Membership, Notice, Replica, Resolution,
-};
+use crate::consensus::{Input, LEASE_FOR_EVER, Limits, MemberChange, Membership, Notice, Replica, Resolution};
 use crate::state::State;
 use crate::wire::raft::RaftMessage;
 use std::sync::Arc;
@@ -114,7 +112,8 @@ impl World {
         if let Some((_, meta, state, hard_state)) = &rig.asked_install
             && self.rng.chance(1, 2)
         {
-            disk = Disk { entries: Vec::new(), hard_state: *hard_state, snapshots: vec![(meta.clone(), state.clone())] };
+            disk =
+                Disk { entries: Vec::new(), hard_state: *hard_state, snapshots: vec![(meta.clone(), state.clone())] };
         }
         self.leases.remove(&n);
         self.disks.insert(n, disk);
@@ -164,7 +163,11 @@ impl World {
         self.leases.insert(n, until);
         if until > self.now {
             for (other, theirs) in &self.leases {
-                assert!(*other == n || *theirs <= self.now, "replicas {n} and {other} both hold a lease at {}", self.now);
+                assert!(
+                    *other == n || *theirs <= self.now,
+                    "replicas {n} and {other} both hold a lease at {}",
+                    self.now
+                );
             }
         }
     }

@@ -345,6 +345,12 @@ pub trait Log {
     /// # Errors
     /// Whatever the disk said, with the path.
     fn compact(&mut self, up_to: Index) -> Result<(), String>;
+
+    /// Drops all entries, and stores this: the log begins anew behind a snapshot that is on disk.
+    ///
+    /// # Errors
+    /// Whatever the disk said, with the path.
+    fn begin_anew(&mut self, hard_state: HardState) -> Result<(), String>;
 }
 
 /// What the disk held when the process began.

@@ -112,6 +112,7 @@ fn report(lines: &[String]) {
 /// The consensus thread, from outside.
 struct Consensus {
     commands: Sender<ConsensusCommand>,
+    inputs: Sender<Vec<crate::consensus::Input>>,
     notices: Receiver<Vec<Notice>>,
     thread: thread::JoinHandle<()>,
     root: Arc<ArcSwap<State>>,
@@ -154,7 +155,8 @@ fn serve(source: &ConfigSource, loaded: Reloaded, signals: Signals, logs: Logs) 
     let channels = Channels { told, notices: consensus.notices.clone(), log_lines: logs.connect_tap(&bell) };
     let hands = Hands {
         pool,
-        proposals: Proposals::new(hand_over(consensus.commands.clone())),
+        proposals: Proposals::new(hand_over(consensus.commands.clone(), clock))
+            .with_inputs(tell(consensus.inputs.clone())),
         logs: Some(logs),
         audit: config.audit_file.as_deref().map(Audit::start).transpose()?,
         notifier: Notifier::from_environment(),
@@ -211,6 +213,7 @@ fn start_consensus(
     let replica = RaftReplica::new(id, seed, consensus_limits(), dir.recovered, bootstrap, clock.now())?;
     let root = Arc::new(ArcSwap::new(replica.root().clone()));
     let (commands, receiver) = crossbeam_channel::bounded(COMMANDS_MAX);
+    let (inputs, inputs_receiver) = crossbeam_channel::bounded(COMMANDS_MAX);
     let (sender, notices) = crossbeam_channel::bounded(NOTICES_MAX);
     let (snapshots, ring) = (dir.snapshots, bell.clone());
     let parts = ConsensusParts {
@@ -218,13 +221,14 @@ fn start_consensus(
         log: Box::new(dir.log),
         write_snapshot: Arc::new(move |meta, state| snapshots.write(meta, state)),
         commands: receiver,
+        inputs: inputs_receiver,
         root: root.clone(),
         notices: sender,
         wake: Box::new(move || ring.ring()),
         clock: Box::new(clock),
     };
     let thread = consensus_thread::spawn(parts).map_err(|error| format!("the consensus thread: {error}"))?;
-    Ok(Consensus { commands, notices, thread, root, _lock: dir.lock })
+    Ok(Consensus { commands, inputs, notices, thread, root, _lock: dir.lock })
 }
 
 /// A replica's number follows from the server's id, so that it is the same after a restart. Never 0.
@@ -249,13 +253,21 @@ fn consensus_limits() -> crate::consensus::Limits {
 }
 
 /// Proposals go to the consensus thread without waiting; a full channel gives them back.
-fn hand_over(commands: Sender<ConsensusCommand>) -> super::proposals::HandOver {
-    Box::new(move |proposals: Vec<Proposal>| match commands.try_send(ConsensusCommand::Propose(proposals)) {
+fn hand_over(commands: Sender<ConsensusCommand>, clock: SystemClock) -> super::proposals::HandOver {
+    Box::new(move |proposals: Vec<Proposal>| match commands.try_send(ConsensusCommand::Propose(clock.now(), proposals)) {
         Ok(()) => Ok(()),
         Err(TrySendError::Full(command) | TrySendError::Disconnected(command)) => match command {
-            ConsensusCommand::Propose(proposals) => Err(proposals),
+            ConsensusCommand::Propose(_, proposals) => Err(proposals),
             ConsensusCommand::Stop => Ok(()),
         },
+    })
+}
+
+/// So do all other inputs, on a lane of their own.
+fn tell(inputs: Sender<Vec<crate::consensus::Input>>) -> super::proposals::Tell {
+    Box::new(move |batch| match inputs.try_send(batch) {
+        Ok(()) => Ok(()),
+        Err(TrySendError::Full(batch) | TrySendError::Disconnected(batch)) => Err(batch),
     })
 }
 

@@ -12,6 +12,7 @@ mod connections;
 pub mod consensus_thread;
 pub mod daemon;
 pub mod data_dir;
+mod disk_thread;
 pub mod doors;
 pub mod entropy;
 pub mod event_loop;

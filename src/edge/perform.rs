@@ -14,8 +14,11 @@ impl<M: Machine> EventLoop<M> {
             Output::Flush(conn) => self.connections.queue_write(conn),
             Output::Close { conn, linger, abort } => self.close(conn, linger, abort),
             Output::Read { conn, on } => self.set_reading(conn, on),
-            Output::Consensus(_)
-            | Output::Dial { .. }
+            Output::Consensus(inputs) => {
+                self.hands.proposals.tell(inputs);
+                self.set_proposals_alarm();
+            }
+            Output::Dial { .. }
             | Output::KeepCluster(_)
             | Output::ReadSnapshot { .. }
             | Output::NextChunk { .. }

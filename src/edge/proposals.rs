@@ -1,12 +1,13 @@
-//! Proposals on their way to the consensus thread. When its queue is full they wait here, in order, and not for ever
-//! (requirement R1.81).
+//! Proposals and everything else on their way to the consensus thread. When its queue is full, proposals wait here, in
+//! order, and not for ever (requirement R1.81); the rest has a queue of its own, so that raft's messages never stand
+//! behind writes (R8.23).
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::base::id::CallId;
 use crate::base::time::Instant;
-use crate::consensus::Proposal;
+use crate::consensus::{Input, Proposal};
 
 /// How long a proposal waits for room.
 const WAIT_MAX: Duration = Duration::from_secs(30);
@@ -18,9 +19,18 @@ const WAITING_MAX: usize = 65_536;
 /// Hands proposals over without waiting; gives them back when there is no room.
 pub type HandOver = Box<dyn FnMut(Vec<Proposal>) -> Result<(), Vec<Proposal>> + Send>;
 
+/// Inputs that are no proposals and wait; raft's messages above are dropped, as a network would.
+const INPUTS_WAITING_MAX: usize = 16_384;
+
+/// Hands inputs over without waiting; gives them back when there is no room.
+pub type Tell = Box<dyn FnMut(Vec<Input>) -> Result<(), Vec<Input>> + Send>;
+
 /// The way to the consensus thread.
 pub struct Proposals {
     hand_over: HandOver,
+    /// `None`: nobody takes any.
+    tell: Option<Tell>,
+    inputs: Vec<Input>,
     waiting: VecDeque<(Instant, Vec<Proposal>)>,
     count: usize,
 }
@@ -34,7 +44,34 @@ impl std::fmt::Debug for Proposals {
 impl Proposals {
     /// A way with nobody on it.
     pub fn new(hand_over: HandOver) -> Proposals {
-        Proposals { hand_over, waiting: VecDeque::new(), count: 0 }
+        Proposals { hand_over, tell: None, inputs: Vec::new(), waiting: VecDeque::new(), count: 0 }
+    }
+
+    /// The same, with a lane for all that is no proposal.
+    #[must_use]
+    pub fn with_inputs(self, tell: Tell) -> Proposals {
+        Proposals { tell: Some(tell), ..self }
+    }
+
+    /// Hands inputs over, after those that wait already.
+    pub fn tell(&mut self, mut inputs: Vec<Input>) {
+        if self.inputs.len() >= INPUTS_WAITING_MAX {
+            inputs.retain(|input| !matches!(input, Input::Messages(_)));
+        }
+        self.inputs.append(&mut inputs);
+        self.tell_waiting();
+    }
+
+    fn tell_waiting(&mut self) {
+        let Some(tell) = &mut self.tell else {
+            self.inputs.clear();
+            return;
+        };
+        if !self.inputs.is_empty()
+            && let Err(inputs) = tell(std::mem::take(&mut self.inputs))
+        {
+            self.inputs = inputs;
+        }
     }
 
     /// Hands these over, after those that wait already. Says which are refused because too many wait.
@@ -59,6 +96,7 @@ impl Proposals {
     /// Tries again. Says which have waited too long; they were never handed over.
     #[must_use]
     pub fn retry(&mut self, now: Instant) -> Vec<CallId> {
+        self.tell_waiting();
         while let Some((deadline, proposals)) = self.waiting.pop_front() {
             let count = proposals.len();
             if let Err(proposals) = (self.hand_over)(proposals) {
@@ -79,8 +117,9 @@ impl Proposals {
 
     /// When [`Proposals::retry`] is wanted.
     pub fn next_retry(&self, now: Instant) -> Option<Instant> {
-        let (deadline, _) = self.waiting.front()?;
-        Some((now + RETRY).min(*deadline))
+        let soon = (!self.inputs.is_empty()).then_some(now + RETRY);
+        let proposals = self.waiting.front().map(|(deadline, _)| (now + RETRY).min(*deadline));
+        soon.into_iter().chain(proposals).min()
     }
 }
 

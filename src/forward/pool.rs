@@ -76,13 +76,7 @@ impl<W> Pool<W> {
                 return Wait::Refused(who, "too many servers".into());
             }
         }
-        let place = self.places.entry(Arc::clone(address)).or_insert_with(|| Place {
-            sessions: Vec::new(),
-            dialling: false,
-            waiting: Vec::new(),
-            failed: 0,
-            refused: None,
-        });
+        let place = self.place(address);
         if let Some((until, error)) = &place.refused
             && now < *until
         {
@@ -99,9 +93,19 @@ impl<W> Pool<W> {
         Wait::Dial
     }
 
+    fn place(&mut self, address: &Arc<str>) -> &mut Place<W> {
+        self.places.entry(Arc::clone(address)).or_insert_with(|| Place {
+            sessions: Vec::new(),
+            dialling: false,
+            waiting: Vec::new(),
+            failed: 0,
+            refused: None,
+        })
+    }
+
     /// A dialled connection can be used; gives those who waited.
-    pub fn ready(&mut self, now: Instant, address: &str, conn: ConnId) -> Vec<W> {
-        let Some(place) = self.places.get_mut(address) else { return Vec::new() };
+    pub fn ready(&mut self, now: Instant, address: &Arc<str>, conn: ConnId) -> Vec<W> {
+        let place = self.place(address);
         (place.dialling, place.failed, place.refused) = (false, 0, None);
         // The newest first: it has the most room.
         place.sessions.insert(0, Session { conn, busy: 0, used: now });

@@ -268,6 +268,7 @@ impl Server {
     /// Takes an input. Then poll outputs until there is none.
     pub fn handle_input(&mut self, now: Instant, wall: WallTime, input: Input<'_>) {
         self.wall = wall;
+        self.ctx.last_contact = self.leader.heard.map_or(Duration::MAX, |heard| now.since(heard));
         match input {
             Input::Accepted { conn, listener, peer } => self.on_accepted(now, conn, listener, peer),
             Input::Received { conn, bytes } => self.drive(now, conn, |now, c| c.handle_bytes(now, bytes)),
@@ -364,7 +365,9 @@ impl Server {
         if heartbeat {
             self.ctx.heartbeat_ttl = self.heartbeats.draw_ttl(&mut self.rng);
         }
-        self.ctx.last_contact = if self.ctx.is_leader { Duration::ZERO } else { Duration::MAX };
+        if self.ctx.is_leader {
+            self.ctx.last_contact = Duration::ZERO;
+        }
         let term = self.leader.known.term.0;
         self.ctx.raft = RaftFacts {
             last_term: term,

@@ -7,6 +7,8 @@ mod asks;
 mod carry;
 mod leaders;
 mod streams;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;

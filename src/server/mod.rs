@@ -4,6 +4,7 @@
 //! socket: `handle_input`, then `poll_output` until `None`, then sleep until `poll_timeout`.
 
 pub mod admit;
+mod answers;
 mod audit;
 mod calls;
 mod dials;
@@ -148,8 +149,6 @@ pub struct Server {
     handing_over: Option<Instant>,
     /// Free bytes on the disk of the data folder, while they are too few for writes.
     short_of_space: Option<u64>,
-    /// The time of the input at hand.
-    now: Instant,
     /// The certificate that ends first, and when (seconds since the Unix epoch).
     certificate_ends: Option<(String, i64)>,
 }
@@ -264,7 +263,6 @@ impl Server {
             draining: None,
             handing_over: None,
             short_of_space: None,
-            now,
             ended: false,
             said_ready: false,
             said_status: String::new(),
@@ -276,7 +274,7 @@ impl Server {
     /// Takes an input. Then poll outputs until there is none.
     pub fn handle_input(&mut self, now: Instant, wall: WallTime, input: Input<'_>) {
         self.wall = wall;
-        self.now = now;
+        self.ctx.last_contact = self.leader.heard.map_or(Duration::MAX, |heard| now.since(heard));
         match input {
             Input::Accepted { conn, listener, peer } => self.on_accepted(now, conn, listener, peer),
             Input::Received { conn, bytes } => self.drive(now, conn, |now, c| c.handle_bytes(now, bytes)),
@@ -374,11 +372,9 @@ impl Server {
         if heartbeat {
             self.ctx.heartbeat_ttl = self.heartbeats.draw_ttl(&mut self.rng);
         }
-        self.ctx.last_contact = match self.leader.heard {
-            _ if self.ctx.is_leader => Duration::ZERO,
-            Some(heard) => self.now.since(heard),
-            None => Duration::MAX,
-        };
+        if self.ctx.is_leader {
+            self.ctx.last_contact = Duration::ZERO;
+        }
         let term = self.leader.known.term.0;
         let members = self.peers.members.as_ref();
         self.ctx.raft = RaftFacts {
@@ -413,12 +409,15 @@ impl Server {
                 }
                 Notice::Marked { index, state } => self.on_marked(index, state),
                 Notice::Resolved { id, resolution } => self.on_resolved(now, id, resolution),
-                Notice::Leadership(leadership) => self.on_leadership(now, leadership),
+                Notice::Leadership(leadership) => {
+                    self.on_leadership(now, leadership);
+                    self.on_leader_news(now);
+                }
                 Notice::Send(message) => self.on_raft_send(now, *message),
                 Notice::SendSnapshot { message, state } => self.on_send_snapshot(now, *message, state),
                 Notice::Members(members) => self.on_members(now, members),
                 Notice::Progress(progress) => self.on_progress(now, progress),
-                Notice::Lease(until) => self.leader.lease = until,
+                Notice::Lease(until) => self.on_lease(now, until),
                 Notice::ReadReady { id, ok } => self.on_read_ready(now, id, ok),
                 Notice::Installed { index } => {
                     self.on_touched(now, index, &Touched { everything: true, ..Touched::default() });
@@ -561,7 +560,7 @@ impl Server {
             (Id::Parked, self.parked.waiters()),
             (Id::ParkedGroups, self.parked.groups()),
             (Id::Held, self.held.len()),
-            (Id::ForwardedInFlight, self.at_node),
+            (Id::ForwardedInFlight, self.at_node + self.forwarded()),
             (Id::Subscribers, self.subscribers()),
             (Id::EventsBuffered, self.events.len()),
             (Id::EventsBufferedBytes, self.events.bytes()),

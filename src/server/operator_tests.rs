@@ -19,7 +19,7 @@ use crate::api::secrets::Entropy;
 use crate::base::id::{ConnId, Index, ReplicaId, Term};
 use crate::base::time::{Instant, WallTime};
 use crate::conn::{Limits, Security};
-use crate::consensus::{Leadership, Notice, Proposal, Resolution};
+use crate::consensus::{LEASE_FOR_EVER, Leadership, Notice, Proposal, Resolution};
 use crate::mux::session;
 use crate::state::State;
 use crate::wire::body::keyring::{KeyringDeleteRequest, KeyringRotateRequest, KeyringRotateResponse};
@@ -172,7 +172,7 @@ impl Rig {
 
     pub(super) fn lead(&mut self, term: u64) {
         let leadership = Leadership { term: Term(term), leader: Some(ReplicaId(1)), is_self: true, ready: true };
-        self.feed(Input::Notices(vec![Notice::Leadership(leadership)]));
+        self.feed(Input::Notices(vec![Notice::Lease(LEASE_FOR_EVER), Notice::Leadership(leadership)]));
     }
 
     pub(super) fn feed(&mut self, input: Input<'_>) {

@@ -31,8 +31,7 @@ use crate::base::time::{Instant, SteadyTime, WallTime};
 use crate::consensus::log::MemoryLog;
 use crate::consensus::proposals::{Proposals, command_kind, resolved};
 use crate::consensus::{
-    HardState, Input, Leadership, Limits, Membership, Notice, Output, Persist, Proposal, Recovered, Replica,
-    Resolution,
+    HardState, Input, Leadership, Limits, Membership, Notice, Output, Persist, Proposal, Recovered, Replica, Resolution,
 };
 use crate::state::State;
 use crate::wire::entry::Entry;

@@ -254,12 +254,14 @@ fn consensus_limits() -> crate::consensus::Limits {
 
 /// Proposals go to the consensus thread without waiting; a full channel gives them back.
 fn hand_over(commands: Sender<ConsensusCommand>, clock: SystemClock) -> super::proposals::HandOver {
-    Box::new(move |proposals: Vec<Proposal>| match commands.try_send(ConsensusCommand::Propose(clock.now(), proposals)) {
-        Ok(()) => Ok(()),
-        Err(TrySendError::Full(command) | TrySendError::Disconnected(command)) => match command {
-            ConsensusCommand::Propose(_, proposals) => Err(proposals),
-            ConsensusCommand::Stop => Ok(()),
-        },
+    Box::new(move |proposals: Vec<Proposal>| {
+        match commands.try_send(ConsensusCommand::Propose(clock.now(), proposals)) {
+            Ok(()) => Ok(()),
+            Err(TrySendError::Full(command) | TrySendError::Disconnected(command)) => match command {
+                ConsensusCommand::Propose(_, proposals) => Err(proposals),
+                ConsensusCommand::Stop => Ok(()),
+            },
+        }
     })
 }
 

@@ -114,7 +114,9 @@ fn a_thousand_proposals_of_several_senders_are_there_after_a_restart() {
             let commands = running.commands.clone();
             std::thread::spawn(move || {
                 for number in 0..250 {
-                    commands.send(ConsensusCommand::Propose(Instant::ZERO, vec![proposal(sender * 250 + number)])).unwrap();
+                    commands
+                        .send(ConsensusCommand::Propose(Instant::ZERO, vec![proposal(sender * 250 + number)]))
+                        .unwrap();
                 }
             })
         })

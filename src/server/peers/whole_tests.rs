@@ -421,3 +421,62 @@ fn a_file_of_the_cluster_is_kept() {
     let ClusterFile { known, founders, .. } = &world.hosts[0].settings.cluster;
     assert_eq!((known.len(), founders.len()), (2, 3));
 }
+
+#[test]
+fn replicas_compare_themselves_and_one_that_differs_stops_serving() {
+    // R8.18
+    let mut world = World::new(3, 3);
+    (0..3).for_each(|n| world.hosts[n].settings.digest_entries = 100);
+    (0..3).for_each(|n| world.start(n, 1 << 40));
+    world.run(Duration::from_secs(5));
+    let leader = world.leader().unwrap();
+    world.write(leader, 300);
+    world.run(Duration::from_secs(2));
+    assert!((0..3).all(|n| !world.server(n).leader.diverged), "all the same");
+    let wrong = (leader + 1) % 3;
+    let server = world.hosts[wrong].server.as_mut().unwrap();
+    // What a mark found is not what the others found.
+    let (mark, mut digest) = server.peers.digests.own();
+    assert!(mark > 0);
+    digest[3] ^= 1;
+    let now = world.now;
+    let server = world.hosts[wrong].server.as_mut().unwrap();
+    server.on_digested(now, mark, digest);
+    world.drain(wrong);
+    world.run(Duration::from_secs(1));
+    assert!(world.server(wrong).leader.diverged);
+    assert!(!world.server(wrong).ctx.known_leader);
+    assert!(world.said(wrong, "tables=\"nodes\""), "{:#?}", world.hosts[wrong].lines);
+    assert!((0..3).all(|n| n == wrong || !world.server(n).leader.diverged));
+}
+
+#[test]
+fn a_server_that_was_removed_learns_it_and_stays_away() {
+    let (mut world, leader) = cluster();
+    let gone = (leader + 1) % 3;
+    let change = consensus::MemberChange::Remove(world.hosts[gone].settings.replica);
+    world.consensus(leader, consensus::Input::ChangeMember { id: CallId(77), change });
+    world.drain(leader);
+    world.run(Duration::from_secs(30));
+    assert_eq!(world.server(leader).peers.members.as_ref().unwrap().voters.len(), 2);
+    assert!(world.said(gone, "was removed from the cluster"), "{:#?}", world.hosts[gone].lines);
+    assert!(world.server(gone).peers.machine.is_removed());
+    assert!(world.leader().is_some_and(|leader| leader != gone));
+    assert_eq!(world.server(leader).root.load().servers().count(), 2, "{:#?}", world.hosts[leader].lines);
+}
+
+#[test]
+fn a_full_disk_refuses_writes_until_there_is_room() {
+    // R8.17
+    use crate::server::port::ProcessFacts;
+    let mut world = World::new(1, 1);
+    world.hosts[0].settings.min_free_bytes = 1000;
+    world.start(0, 1 << 40);
+    for (free, refused) in [(5000, false), (999, true), (1050, true), (1100, false), (1000, false), (0, true)] {
+        let facts = ProcessFacts { disk_free_bytes: Some(free), ..ProcessFacts::default() };
+        world.input(0, Input::Process(facts));
+        assert_eq!(world.server(0).refused_for_space().is_some(), refused, "{free}");
+    }
+    let text = world.server(0).refused_for_space().unwrap();
+    assert_eq!(text, "writes are refused: the disk of the data folder has 0 bytes free, the least is 1000");
+}

@@ -190,6 +190,13 @@ pub enum Notice {
         /// What happened.
         events: Vec<Event>,
     },
+    /// A [`Command::DigestMark`] was applied, and this is the state at it: to be compared with that of other replicas.
+    Marked {
+        /// The entry.
+        index: Index,
+        /// Shares all with the root; later entries do not change it.
+        state: Arc<State>,
+    },
     /// A proposal has come to its end.
     Resolved {
         /// Which.

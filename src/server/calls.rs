@@ -149,6 +149,11 @@ impl Server {
         let acl_enabled = self.settings.acl_enabled;
         let Some(active) = self.active(id) else { return };
         let served = active.query.method.served(acl_enabled);
+        if self.leader.diverged && served != Access::Local {
+            // R8.18: nothing that this server holds is to be believed.
+            return self.answer_error(now, id, after_hold(leader));
+        }
+        let Some(active) = self.active(id) else { return };
         let decision = route(served, &active.fields, &region, leader);
         match decision {
             Decision::Here => self.run_call(now, id),
@@ -285,6 +290,7 @@ impl Server {
             (JobOutcome::Shown(reply), _) => self.on_shown(now, job, reply),
             (JobOutcome::Resealed(batch), _) => self.on_resealed(now, batch),
             (JobOutcome::Unpacked(result), _) => self.on_unpacked(now, result),
+            (JobOutcome::Digested { index, digest }, _) => self.on_digested(now, index, digest),
             (JobOutcome::Panicked(text), group) => {
                 self.metrics.count(Id::HandlerPanic);
                 self.log(Level::Error, format!("a handler failed, please report this: {text}"));
@@ -318,6 +324,9 @@ impl Server {
                 if let Some(queue) = self.must_wait_its_turn(id, &finish) {
                     return self.queue(now, id, queue);
                 }
+                if let Some(text) = self.refused_for_space() {
+                    return self.answer_error(now, id, &text);
+                }
                 let Some(active) = self.active(id) else { return };
                 active.step = Step::Proposing(finish);
                 self.proposals.push(Proposal { id, session: None, command });
@@ -325,7 +334,7 @@ impl Server {
             Outcome::ToNode(to_node) => self.call_node(now, id, &to_node),
             Outcome::Queue(queue) => self.queue(now, id, queue),
             Outcome::MakeKey { finish } => self.make_key(now, id, finish),
-            Outcome::Cluster { .. } => self.answer_error(now, id, "internal error"),
+            Outcome::Cluster { change, reply } => self.change_cluster(now, id, change, *reply),
         }
     }
 

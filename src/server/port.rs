@@ -256,6 +256,13 @@ pub enum Work {
         /// So many are looked at.
         most: usize,
     },
+    /// Takes a digest of each table of a state.
+    Digest {
+        /// The entry whose state it is.
+        index: u64,
+        /// That state.
+        state: Arc<State>,
+    },
     /// Unpacks a snapshot and looks whether all of it is whole.
     Restore {
         /// The archive.
@@ -274,6 +281,13 @@ pub enum JobOutcome {
     Streaming(StreamOutcome),
     /// Of [`Work::Reseal`].
     Resealed(Batch),
+    /// Of [`Work::Digest`].
+    Digested {
+        /// The entry.
+        index: u64,
+        /// The tables' digests.
+        digest: Vec<u8>,
+    },
     /// Of [`Work::Restore`]; or why not, as the caller is told.
     Unpacked(Result<Arc<Unpacked>, String>),
     /// The handler panicked: a fault of ours. The text is for the log; the caller sees `internal error`.
@@ -414,6 +428,16 @@ pub struct ClusterFile {
     pub founders: Vec<String>,
     /// Servers by id that were reached before: where to look for them after a restart.
     pub known: Vec<(String, String)>,
+}
+
+/// The id of the cluster that these servers found: a UUID that follows from their ids, in whatever order they come.
+pub fn cluster_id_of(founders: &[String]) -> String {
+    let mut sorted: Vec<&str> = founders.iter().map(String::as_str).collect();
+    sorted.sort_unstable();
+    let hash = ring::digest::digest(&ring::digest::SHA256, sorted.join("\n").as_bytes());
+    let hex: Vec<String> = hash.as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    let parts = [&hex[..4], &hex[4..6], &hex[6..8], &hex[8..10], &hex[10..]];
+    parts.map(<[String]>::concat).join("-")
 }
 
 /// Settings of a server, as plain values; the edge makes them from the configuration.

@@ -174,6 +174,10 @@ impl RaftReplica {
         }
         replica.found(&bootstrap.unwrap_or_default())?;
         replica.note_members();
+        if is_new && replica.members == Membership::default() {
+            // That there is no group yet is to be known too: only then may one be founded.
+            replica.round.others.push(Notice::Members(Membership::default()));
+        }
         replica.advance(now);
         replica.finish_round(now);
         Ok(replica)

@@ -126,7 +126,7 @@ pub(super) fn settings() -> Settings {
 }
 
 /// An Ed25519 key in PKCS#8 version 2 form (RFC 8410, section 7; RFC 5958).
-fn pkcs8(seed: &[u8; 32]) -> Vec<u8> {
+pub(super) fn pkcs8(seed: &[u8; 32]) -> Vec<u8> {
     let pair = Ed25519KeyPair::from_seed_unchecked(seed).unwrap();
     let mut der = vec![0x30, 0x51, 0x02, 0x01, 0x01, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
     der.extend(seed);

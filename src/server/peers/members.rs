@@ -142,10 +142,13 @@ impl Server {
             return;
         }
         self.peers.changes.look_at = None;
-        if !self.leader.known.is_self || !self.leader.known.ready || self.is_alone() {
+        if !self.leader.known.is_self || self.is_alone() {
             return;
         }
         self.peers.changes.look_at = Some(now + LOOK);
+        if !self.leader.known.ready {
+            return;
+        }
         self.note_stability(now);
         self.tell_removed();
         if self.peers.changes.writing == 0 {

@@ -14,6 +14,8 @@ pub(super) mod members;
 mod snapshots;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod whole_tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;

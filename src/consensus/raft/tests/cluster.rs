@@ -2,16 +2,16 @@
 //! that change; and what must hold all the same.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Disk, Rig, limits, proposal};
-use crate::base::id::{CallId, Index, ReplicaId};
+use crate::base::id::{CallId, ReplicaId};
 use crate::base::rng::Rng;
 use crate::base::time::Instant;
 use crate::consensus::{Input, LEASE_FOR_EVER, Limits, MemberChange, Membership, Notice, Replica, Resolution};
 use crate::state::State;
 use crate::wire::raft::RaftMessage;
-use std::sync::Arc;
-use std::time::Duration;
 
 const STEP: Duration = Duration::from_millis(5);
 
@@ -43,8 +43,9 @@ struct World {
     reads: BTreeMap<u64, bool>,
     /// What was agreed at each index, by its digest.
     agreed: BTreeMap<u64, [u8; 32]>,
+    /// Where each replica's digest was looked at last.
+    looked_at: BTreeMap<u64, u64>,
     installed: usize,
-    life: u64,
 }
 
 fn id(n: u64) -> ReplicaId {
@@ -73,8 +74,8 @@ impl World {
             other_ends: BTreeMap::new(),
             reads: BTreeMap::new(),
             agreed: BTreeMap::new(),
+            looked_at: BTreeMap::new(),
             installed: 0,
-            life: 0,
         };
         for n in 1..=founders {
             world.start(n);
@@ -87,7 +88,6 @@ impl World {
     }
 
     fn start(&mut self, n: u64) {
-        self.life += 1;
         let disk = self.disks.remove(&n).unwrap_or_default();
         let seed = self.rng.next_u64();
         let mut rig = Rig::start_at(n, seed, self.limits.clone(), disk, None, self.now);
@@ -152,7 +152,7 @@ impl World {
         for message in messages {
             self.post(Packet::Message(message));
         }
-        if digest_at > 0 {
+        if digest_at > 0 && self.looked_at.insert(n, digest_at) != Some(digest_at) {
             let digest = *self.agreed.entry(digest_at).or_insert_with(|| root.digest());
             assert_eq!(digest, root.digest(), "replica {n} differs at {digest_at}");
         }
@@ -338,7 +338,7 @@ fn they_are_founded_by_an_input_and_hold_a_lease() {
 // Reliability goals 1-4; R2.18
 #[test]
 fn what_was_said_holds_in_any_weather() {
-    let seeds = std::env::var("HOLDFAST_SIM_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(200);
+    let seeds = std::env::var("HOLDFAST_SIM_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(60);
     for seed in 0..seeds {
         let limits = Limits { snapshot_entries: 20, ..cluster_limits() };
         let mut world = World::new(seed, if seed % 3 == 0 { 5 } else { 3 }, limits);
@@ -461,7 +461,7 @@ fn no_message_of_a_peer_is_believed_blindly() {
     let mut world = World::new(5, 3, cluster_limits());
     world.elect();
     let mut rng = Rng::from_seed(9);
-    for round in 0..40_000u64 {
+    for _ in 0..40_000 {
         let pick = |rng: &mut Rng| match rng.below(6) {
             0 => 0,
             1 => u64::MAX,
@@ -470,7 +470,6 @@ fn no_message_of_a_peer_is_believed_blindly() {
         let to = 1 + rng.below(3);
         let entries = (0..rng.below(3)).map(|_| crate::wire::raft::RaftEntry {
             kind: u8::try_from(rng.below(4)).unwrap(),
-            // No entry that could be agreed on: its bytes are no command.
             term: pick(&mut rng),
             index: pick(&mut rng),
             data: vec![0xc1; 3],
@@ -488,7 +487,5 @@ fn no_message_of_a_peer_is_believed_blindly() {
         rig.settle();
         rig.notices.clear();
         rig.outbox.clear();
-        assert!(!rig.replica.failed || round > 0);
     }
-    assert_eq!(Index(0), Index(0));
 }

@@ -102,8 +102,8 @@ impl Client {
 
     /// Sends a request and reads its reply's body; keeps the connection when that went well.
     fn exchange(&mut self, mut channel: Channel, request: &[u8], deadline: Instant) -> Result<Vec<u8>, Error> {
-        let body = call::exchange(&mut channel, request, self.last_seq, deadline)?;
-        self.connection = Some(channel);
+        let (body, keeps) = call::exchange(&mut channel, request, self.last_seq, deadline)?;
+        self.connection = keeps.then_some(channel);
         Ok(body)
     }
 

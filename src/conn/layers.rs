@@ -8,6 +8,7 @@ use super::Conn;
 use super::Event;
 use super::Protocol;
 use super::http::Http;
+use super::raft_link::LINK_IDLE;
 use super::raft_link::RaftLink;
 use super::report::Cause;
 use super::single::Single;
@@ -29,8 +30,9 @@ pub(super) enum Layer {
     Handshake(Option<Instant>),
     /// A TLS handshake with a server that we dialled; until then. Afterwards this is spoken.
     Dialling { deadline: Instant, speaks: FirstByte },
-    /// The owner has to admit it first. What came meanwhile is kept.
-    Waiting { byte: FirstByte, held: Vec<u8> },
+    /// The owner has to admit it first; a raft link until then, since its peer may be none of ours. What came meanwhile
+    /// is kept.
+    Waiting { byte: FirstByte, held: Vec<u8>, deadline: Option<Instant> },
     /// One stream without yamux.
     Single(Box<Single>),
     /// A raft link.
@@ -134,17 +136,20 @@ impl Conn {
 
     fn begin(&mut self, now: Instant, byte: FirstByte) {
         self.speaks(Protocol::Rpc(byte));
+        let deadline = (byte == FirstByte::Raft).then(|| self.handshake_deadline(now).unwrap_or(now + LINK_IDLE));
         let mux = &self.limits.mux;
         self.layer = match byte {
             FirstByte::Rpc => Layer::Single(Box::new(Single::rpc())),
             FirstByte::MultiplexV1 => Layer::Streams(Box::new(Streams::new(now, mux, false))),
             FirstByte::MultiplexV2 => Layer::Streams(Box::new(Streams::new(now, mux, true))),
-            FirstByte::Raft | FirstByte::Streaming | FirstByte::Tls => Layer::Waiting { byte, held: Vec::new() },
+            FirstByte::Raft | FirstByte::Streaming | FirstByte::Tls => {
+                Layer::Waiting { byte, held: Vec::new(), deadline }
+            }
         };
     }
 
     pub(super) fn admitted(&mut self, now: Instant) {
-        let Layer::Waiting { byte: byte @ (FirstByte::Streaming | FirstByte::Raft), held } = &mut self.layer else {
+        let Layer::Waiting { byte: byte @ (FirstByte::Streaming | FirstByte::Raft), held, .. } = &mut self.layer else {
             return;
         };
         let (byte, held) = (*byte, std::mem::take(held));
@@ -229,6 +234,7 @@ impl Conn {
             Layer::Dialling { .. } => self.refuse(Cause::Handshake, "EOF"),
             Layer::Handshake(_) if !untouched => self.refuse(Cause::Handshake, "EOF"),
             Layer::Sniff(_) | Layer::Handshake(_) => self.end(),
+            Layer::Waiting { byte: FirstByte::Raft, .. } => self.end(),
             // The call may still be acknowledged and answered.
             Layer::Waiting { .. } | Layer::Over => {}
         }
@@ -254,6 +260,7 @@ impl Conn {
             Layer::Sniff(Some(deadline)) if *deadline <= now => self.refuse(Cause::FirstByte, TIMEOUT),
             Layer::Handshake(Some(deadline)) if *deadline <= now => self.refuse(Cause::Handshake, TIMEOUT),
             Layer::Dialling { deadline, .. } if *deadline <= now => self.refuse(Cause::Handshake, TIMEOUT),
+            Layer::Waiting { deadline: Some(deadline), .. } if *deadline <= now => self.end(),
             Layer::Raft(link) => link.timeout(&mut world),
             Layer::Single(single) => single.timeout(&mut world),
             Layer::Streams(streams) => streams.timeout(&mut world),

@@ -327,7 +327,8 @@ impl Conn {
     pub fn poll_timeout(&self) -> Option<Instant> {
         match &self.layer {
             Layer::Sniff(deadline) | Layer::Handshake(deadline) => *deadline,
-            Layer::Waiting { .. } | Layer::Over => None,
+            Layer::Over => None,
+            Layer::Waiting { deadline, .. } => *deadline,
             Layer::Dialling { deadline, .. } => Some(*deadline),
             Layer::Raft(link) => Some(link.deadline()),
             Layer::Single(single) => single.deadline(),

@@ -195,7 +195,7 @@ impl World {
     }
 
     fn step(&mut self) {
-        self.now = self.now + STEP;
+        self.now += STEP;
         while let Some(first) = self.queue.first_entry().filter(|first| first.key().0 <= self.now) {
             match first.remove() {
                 Packet::Message(message) => {

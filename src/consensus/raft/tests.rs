@@ -241,7 +241,7 @@ fn without_a_configuration_it_waits_for_ever() {
         let mut rig = Rig::start(1, limits(), Disk::default(), bootstrap);
         assert_eq!((rig.asked.len(), rig.replica.poll_timeout()), (0, None));
         // Nobody is a member, and that is told: only then may a cluster be founded.
-        assert_eq!(rig.notices, [Notice::Members(crate::consensus::Membership::default())]);
+        assert_eq!(rig.notices, [Notice::Members(Membership::default())]);
         rig.propose([1]);
         assert_eq!(rig.resolved(), [(1, Resolution::NotLeader)]);
         rig.input(Input::Stop);

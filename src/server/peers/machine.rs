@@ -108,7 +108,7 @@ impl Machine {
             founding,
             own_beat: Beat::default(),
             removed: false,
-            regions: settings.regions.iter().cloned().take(REGIONS_MAX).collect(),
+            regions: settings.regions.iter().take(REGIONS_MAX).cloned().collect(),
             acts: VecDeque::new(),
             said: BTreeMap::new(),
             hello_is_old: false,

@@ -178,7 +178,8 @@ impl Net {
     }
 
     fn on_closed(&mut self, n: usize, conn: u64) {
-        let address = (conn % 2 == 0).then(|| self.ends.get(&(conn / 2)).map(|ends| Arc::clone(&ends.1))).flatten();
+        let address =
+            conn.is_multiple_of(2).then(|| self.ends.get(&(conn / 2)).map(|ends| Arc::clone(&ends.1))).flatten();
         if let Some(machine) = &mut self.hosts[n].machine {
             machine.on_closed(self.now, ConnId(conn), address.as_ref());
             self.take(n);

@@ -37,6 +37,7 @@ struct Host {
     exited: bool,
 }
 
+#[allow(clippy::large_enum_variant)]
 enum Event {
     Input(Input<'static>),
     Bytes(ConnId, Vec<u8>),

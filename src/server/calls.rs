@@ -392,10 +392,7 @@ impl Server {
                     self.route_call(now, id);
                 }
             }
-            Due::Held => {
-                self.held.remove(&id);
-                self.route_call(now, id);
-            }
+            Due::Held => self.route_call(now, id),
             Due::Elsewhere => self.on_elsewhere_due(now, id),
             Due::Queued => self.run_turn(now, id, true),
             Due::AtNode => {

@@ -252,9 +252,9 @@ impl Server {
         let Some(source) = self.sources.get_mut(key) else { return };
         let from_node = (source.conn, source.stream) != (conn, stream);
         match &mut source.kind {
-            Kind::Bridge(_) => return self.on_bridge_bytes(now, key, from_node, bytes),
-            Kind::Starting { early, .. } => return early.extend(bytes),
-            Kind::Restore(_) => return self.take_upload(now, key, &bytes),
+            Kind::Bridge(_) => self.on_bridge_bytes(now, key, from_node, bytes),
+            Kind::Starting { early, .. } => early.extend(bytes),
+            Kind::Restore(_) => self.take_upload(now, key, &bytes),
             // Nothing is expected from the caller of the other kinds; what comes is dropped.
             _ => {
                 let count = bytes.len();

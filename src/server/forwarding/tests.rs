@@ -17,7 +17,7 @@ use crate::server::port::{Input, Settings};
 use crate::state::State;
 use crate::wire::body::node::go_time;
 use crate::wire::body::node_call::NodeSpecificRequest;
-use crate::wire::body::operator::SchedulerConfiguration;
+use crate::wire::body::operator::{SchedulerConfiguration, SnapshotSaveResponse};
 use crate::wire::body::query::{GenericRequest, QueryOptions, WriteRequest};
 use crate::wire::body::status::NodeConnQueryResponse;
 use crate::wire::msgpack::Msg;
@@ -338,4 +338,34 @@ fn idle_connections_are_given_back() {
     assert_eq!(rig.server.forwarding.pool.counts(), (1, 1));
     rig.wait(Duration::from_secs(121));
     assert_eq!(rig.server.forwarding.pool.counts(), (0, 0));
+}
+
+#[test]
+fn a_snapshot_is_the_leaders_whoever_is_asked() {
+    let mut rig = follower(2);
+    let options = QueryOptions { region: "global".to_owned(), ..QueryOptions::default() };
+    let conn = rig.stream("Operator.SnapshotSave", &options);
+    assert!(rig.heard(conn).is_empty(), "it waits for the dial");
+    let far = connect(&mut rig, SECOND);
+    let (now, stream) = (rig.now, StreamId(2));
+    assert!(matches!(rig.server.busy(far, stream), Some(crate::server::links::Busy::Source(_))));
+    rig.server.on_stream_acked(now, far, stream, "");
+    rig.server.on_stream_bytes(now, far, stream, b"archive".to_vec());
+    rig.server.on_stream_finished(now, far, stream);
+    rig.feed(Input::Timeout);
+    assert_eq!(rig.heard(conn), b"archive");
+    // The leader is lost before it said anything.
+    let conn = rig.stream("Operator.SnapshotSave", &options);
+    rig.server.on_stream_acked(now, far, StreamId(4), "");
+    rig.feed(Input::Failed { conn: far, error: "reset".to_owned() });
+    let reply = SnapshotSaveResponse::from_bytes(&rig.heard(conn)).unwrap();
+    assert_eq!((reply.error_code, reply.error_msg.as_str()), (500, "rpc error: stream closed"));
+    // Nobody leads.
+    follow(&mut rig, None);
+    let conn = rig.stream("Operator.SnapshotSave", &options);
+    for _ in 0..20 {
+        rig.wait(Duration::from_millis(300));
+    }
+    let reply = SnapshotSaveResponse::from_bytes(&rig.heard(conn)).unwrap();
+    assert_eq!((reply.error_code, reply.error_msg.as_str()), (500, "No cluster leader"));
 }

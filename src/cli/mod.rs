@@ -267,6 +267,9 @@ fn execute(cli: Cli, out: &mut dyn Write) -> Result<Exit, Failure> {
 fn settings(global: &Global) -> Result<Settings, Failure> {
     let from_environment = || std::env::var(args::ADDRESS_VARIABLE).ok().filter(|address| !address.is_empty());
     let address = global.address.clone().or_else(from_environment).unwrap_or_else(|| args::DEFAULT_ADDRESS.to_owned());
+    if address.split(',').all(|address| address.trim().is_empty()) {
+        return Err(Failure::Usage("--address names no server".to_owned()));
+    }
     let own = match (&global.cert_file, &global.key_file) {
         (Some(cert), Some(key)) => Some((cert.clone(), key.clone())),
         (None, None) => None,

@@ -63,8 +63,9 @@ pub struct Cli {
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
 #[command(next_help_heading = "Connection and output")]
 pub struct Global {
-    /// RPC address of the server [default: HOLDFAST_RPC_ADDR, or 127.0.0.1:4647]
-    #[arg(long, global = true, value_name = "HOST:PORT")]
+    /// RPC address of the server, or of several: the first that can be reached is asked [default: HOLDFAST_RPC_ADDR, or
+    /// 127.0.0.1:4647]
+    #[arg(long, global = true, value_name = "HOST:PORT,...")]
     pub address: Option<String>,
     /// Region that is meant
     #[arg(long, global = true, value_name = "NAME", default_value = "global")]

@@ -16,6 +16,7 @@ mod node;
 mod operator;
 mod output;
 mod private_file;
+mod server;
 mod snapshot;
 mod status;
 mod under_lock;
@@ -254,6 +255,7 @@ fn execute(cli: Cli, out: &mut dyn Write) -> Result<Exit, Failure> {
         Command::Namespace(command) => namespace::run(&context, out, &command),
         Command::Events(args) => follow::events(&context, out, &args),
         Command::Monitor(args) => follow::monitor(&context, out, &args),
+        Command::Server(command) => server::run(&context, out, command),
         Command::Operator(command) => operator::run(&context, out, &command),
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut <Cli as clap::CommandFactory>::command(), "holdfast", &mut &mut *out);

@@ -11,11 +11,13 @@ use crate::base::time;
 mod acl;
 mod bench;
 mod operator;
+mod server;
 mod var;
 
 pub use self::acl::{AclCommand, PolicyCommand, RoleCommand, TokenCommand};
-pub use self::bench::{BenchCommand, Common, Open, Query, Shape, Span, Variables, Waiting};
+pub use self::bench::{BenchCommand, Common, Open, Query, Shape, Span, Variables, Waiting, Workers};
 pub use self::operator::{KeyringCommand, OperatorCommand, RaftCommand, SnapshotCommand};
+pub use self::server::ServerCommand;
 pub use self::var::{LockArgs, LockCommand, PutArgs, VarCommand};
 
 /// Address that is called when neither a flag nor the environment names one.
@@ -117,6 +119,9 @@ pub enum Command {
     /// Print a server's or a node's log as it is written, until interrupted
     #[command(after_help = "Example: holdfast monitor --level debug")]
     Monitor(MonitorArgs),
+    /// Show the servers
+    #[command(subcommand)]
+    Server(ServerCommand),
     /// Look into servers, and look after them
     #[command(subcommand)]
     Operator(OperatorCommand),
@@ -324,6 +329,7 @@ mod tests {
             "acl policy",
             "acl role",
             "namespace",
+            "server",
             "operator",
             "operator raft",
             "operator snapshot",

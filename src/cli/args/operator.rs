@@ -40,7 +40,7 @@ pub enum RaftCommand {
     /// Have another server lead
     #[command(after_help = "Example: holdfast operator raft transfer-leadership 677c8919-51f9-466c-a688-76cf391a2d31")]
     TransferLeadership {
-        /// Its id
+        /// Its id, or its RPC address
         #[arg(value_name = "ID")]
         id: String,
     },

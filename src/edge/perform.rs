@@ -23,7 +23,7 @@ impl<M: Machine> EventLoop<M> {
             | Output::KeepChunk { .. }
             | Output::ForgetChunks { .. }
             | Output::ReadKeys(_)
-            | Output::KeepKey { .. } => {}
+            | Output::KeepKey { .. } => self.perform_for_cluster(output),
             Output::Run(job) => {
                 if let Some((job, outcome)) = self.hands.pool.run(job) {
                     self.follow_ups.push_back(Input::Ran { job: job.id, outcome });

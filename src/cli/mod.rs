@@ -16,6 +16,7 @@ mod node;
 mod operator;
 mod output;
 mod private_file;
+mod recover;
 mod server;
 mod snapshot;
 mod status;

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::cli::args::{OperatorCommand, RaftCommand};
 use crate::cli::keyring;
 use crate::cli::output;
+use crate::cli::recover;
 use crate::cli::server;
 use crate::cli::server::yes_no;
 use crate::cli::snapshot;
@@ -27,6 +28,7 @@ pub(crate) fn run(context: &Context, out: &mut dyn Write, command: &OperatorComm
         OperatorCommand::Connections => connections(context, out),
         OperatorCommand::Health => server::health(context, out),
         OperatorCommand::Raft(command) => raft(context, out, command),
+        OperatorCommand::Recover { yes, data_dir } => recover::run(context, out, data_dir, *yes),
         OperatorCommand::Snapshot(command) => snapshot::run(context, out, command),
         OperatorCommand::Keyring(command) => keyring::run(context, out, command),
     }

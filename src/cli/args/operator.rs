@@ -16,6 +16,16 @@ pub enum OperatorCommand {
     /// The servers that agree on what is written
     #[command(subcommand)]
     Raft(RaftCommand),
+    /// Begin a cluster anew from the data folder of one stopped server, when the majority is lost for good
+    #[command(after_help = "Example: holdfast operator recover /var/lib/holdfast")]
+    Recover {
+        /// Do it; without this it is only said what would be done
+        #[arg(long)]
+        yes: bool,
+        /// The data folder; of the server whose log reaches farthest
+        #[arg(value_name = "DIR")]
+        data_dir: PathBuf,
+    },
     /// Copies of everything that is stored
     #[command(subcommand)]
     Snapshot(SnapshotCommand),

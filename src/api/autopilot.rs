@@ -93,7 +93,10 @@ fn health(server: &ServerEntry, end: u64, config: &AutopilotConfig, ctx: &Ctx) -
     let (last_term, last_index) = if is_itself {
         (ctx.raft.last_term, ctx.raft.last_index)
     } else {
-        (server.last_term, server.last_index.max(server.matched))
+        // Whoever acknowledged entries to this leader is of its term, although it has not said so yet.
+        let is_current = ctx.is_leader && server.matched > 0;
+        let last_term = if is_current { ctx.raft.last_term } else { server.last_term };
+        (last_term, server.last_index.max(server.matched))
     };
     let status = if is_itself { ServerStatus::Alive } else { server.status };
     let healthy = ctx.known_leader

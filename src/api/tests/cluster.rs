@@ -189,13 +189,14 @@ fn health_is_judged_by_the_configuration() {
     assert_eq!(reply.servers.len(), 3, "only members count");
 
     type Harm = fn(&mut ServerEntry);
-    let harms: [(&str, Harm, bool); 8] = [
+    let harms: [(&str, Harm, bool); 9] = [
         ("failed", |s| s.status = ServerStatus::Failed, false),
         ("left", |s| s.status = ServerStatus::Left, false),
         ("silent as long as allowed", |s| s.last_heard = Some(Duration::from_millis(200)), true),
         ("silent for longer", |s| s.last_heard = Some(Duration::from_millis(201)), false),
         ("never heard", |s| s.last_heard = None, false),
-        ("of another term", |s| s.last_term = 1, false),
+        ("of another term", |s| (s.last_term, s.matched) = (1, 0), false),
+        ("of another term, before it acknowledged entries of this one", |s| s.last_term = 1, true),
         ("as far behind as allowed", |s| (s.last_index, s.matched) = (0, 750), true),
         ("farther behind", |s| (s.last_index, s.matched) = (749, 0), false),
     ];

@@ -197,7 +197,8 @@ fn variables(planted: Harm) -> String {
         let request = VariablesApplyRequest::from_bytes(body).unwrap();
         let mut var = request.var.unwrap();
         held.1 += 1;
-        let (index, harm) = (held.1, if held.1 % 20 == 0 && request.op == "cas" { planted } else { Harm::None });
+        let (index, harm) =
+            (held.1, if held.1.is_multiple_of(20) && request.op == "cas" { planted } else { Harm::None });
         let known = held.0.get(&var.path).map_or(0, |known| known.modify_index);
         let mut answer = VariablesApplyResponse { op: request.op.clone(), ..VariablesApplyResponse::default() };
         if request.op == "cas" && known != var.modify_index {

@@ -61,6 +61,42 @@ fn nobody_there_is_told_apart() {
     assert!(matches!(ping(&mut client("no port".to_owned())).unwrap_err(), Error::Connect { .. }));
 }
 
+fn closed() -> String {
+    // A port that was free a moment ago.
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+}
+
+#[test]
+fn of_several_addresses_the_first_that_answers_is_asked_and_kept() {
+    let server = serve(None, |_, _| Act::ReplyAndClose(vec![0x80]));
+    let mut client = client(format!("{},{server}, {}", closed(), closed()));
+    for _ in 0..2 {
+        ping(&mut client).unwrap();
+        assert_eq!((client.address(), client.preferred), (server.as_str(), 1));
+    }
+    let (one, other) = (closed(), closed());
+    let Error::Connect { address, cause } = ping(&mut self::client(format!("{one},{other}"))).unwrap_err() else {
+        panic!("connected")
+    };
+    assert_eq!(address, format!("{one}, {other}"));
+    assert!(cause.starts_with(&format!("{one}: ")) && cause.contains(&format!("; {other}: ")), "{cause}");
+}
+
+#[test]
+fn a_read_goes_on_to_the_next_server_and_a_write_does_not() {
+    let dying = serve(None, |_, _| Act::Close);
+    let well = serve(None, |_, _| Act::Reply(vec![0x80]));
+    let both = format!("{dying},{well}");
+    ping(&mut client(both.clone())).unwrap();
+    for write in ["Variables.Apply", "Unknown.Method"] {
+        let mut client = client(both.clone());
+        let outcome = client.call::<_, Raw>(write, &GenericRequest::default());
+        assert!(matches!(outcome, Err(Error::Broken(_))), "{write}: {outcome:?}");
+        // What is asked next goes there again: it may be well by now.
+        assert_eq!(client.preferred, 0);
+    }
+}
+
 #[test]
 fn a_connection_that_ends_after_the_request_leaves_the_outcome_unknown_and_is_not_retried() {
     let calls = Arc::new(AtomicUsize::new(0));

@@ -4,6 +4,7 @@
 
 mod acl_world;
 mod agents;
+mod cluster;
 mod filters;
 mod identities;
 mod locks;

@@ -435,7 +435,8 @@ impl Client {
         // A node may take its time; for everything else a wire that is whole brings an answer.
         let is_call =
             matches!(ground.history.operations.get(operation).map(|o| &o.asked), Some(Asked::CallNode { .. }));
-        let calm = ground.history.is_calm(Instant::ZERO + (ground.now - Instant::ZERO).saturating_sub(PATIENCE), ground.now);
+        let calm =
+            ground.history.is_calm(Instant::ZERO + (ground.now - Instant::ZERO).saturating_sub(PATIENCE), ground.now);
         let whole = link.is_some_and(|link| !link.silent) && !is_call && calm;
         let outcome = if whole { Outcome::TimedOut } else { Outcome::Unknown };
         ground.history.end(operation, ground.now, outcome);

@@ -37,9 +37,8 @@ impl ClusterHarm {
                 Input::Messages(messages) => {
                     for message in messages.iter_mut().filter(|one| one.kind == APPEND_RESPONSE) {
                         if !message.reject && ground.fault(Fault::SwapSender, 50) {
-                            let other = (0..ground.options.servers).find(|other| {
-                                *other != site && replica_id(*other) != ReplicaId(message.from)
-                            });
+                            let other = (0..ground.options.servers)
+                                .find(|other| *other != site && replica_id(*other) != ReplicaId(message.from));
                             message.from = other.map_or(message.from, |other| replica_id(other).0);
                         }
                     }

@@ -34,7 +34,9 @@ impl Harm {
         &mut self,
         ground: &mut Ground,
         site: SiteNumber,
-        state: &State, proposals: &mut Vec<Proposal>) {
+        state: &State,
+        proposals: &mut Vec<Proposal>,
+    ) {
         let mut before = Vec::new();
         for proposal in proposals.iter_mut() {
             match &mut proposal.command {

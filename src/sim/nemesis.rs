@@ -8,14 +8,17 @@ use crate::base::time::Instant;
 use crate::consensus::{self, MemberChange};
 use crate::server::port::Input;
 
+use super::cuts::Slow;
 use super::fault::Fault;
 use super::ground::{Event, Ground, Nemesis};
-use super::network::{Place, Slow};
+use super::network::Place;
 use super::site::{SiteNumber, replica_id};
 use super::world::World;
 
 /// After the last trouble all should be well again.
 const RECOVERY: Duration = Duration::from_secs(12);
+/// Nothing between servers lasts longer.
+const LONGEST: Duration = Duration::from_secs(12);
 /// What the world asks of replicas by itself has ids from here on down.
 const FIRST_CALL: u64 = u64::MAX - 1;
 
@@ -157,7 +160,14 @@ impl Ground {
         0..self.sites.len()
     }
 
-    fn part(&mut self, some: &[SiteNumber]) {
+    /// Something is done that lasts as long as anything of its kind.
+    fn injected_long(&mut self, kind: &'static str) {
+        self.inject(kind);
+        self.trouble(LONGEST);
+    }
+
+    fn part(&mut self, kind: &'static str, some: &[SiteNumber]) {
+        self.injected_long(kind);
         for one in self.all_sites().filter(|one| some.contains(one)) {
             for other in self.all_sites().filter(|other| !some.contains(other)) {
                 self.network.cut(Place::Site(one), Place::Site(other));
@@ -233,49 +243,44 @@ impl World {
         }
         self.ground.note(&format!("{nemesis:?}"));
         let leader = self.ground.watch.leader();
-        let long = Duration::from_secs(12);
         match nemesis {
             ClusterNemesis::ToLeader(site, what) => self.nemesis(leader.unwrap_or(site), what),
-            ClusterNemesis::Part(some) => {
-                self.ground.inject("partitions");
-                self.ground.trouble(long);
-                self.ground.part(&some);
-            }
-            ClusterNemesis::PartLeader => {
-                self.ground.inject("leaders cut off");
-                self.ground.trouble(long);
-                self.ground.part(&[leader.unwrap_or(0)]);
-            }
+            ClusterNemesis::Part(some) => self.ground.part("partitions", &some),
+            ClusterNemesis::PartLeader => self.ground.part("leaders cut off", &[leader.unwrap_or(0)]),
             ClusterNemesis::OneWay(from, to) => {
-                self.ground.inject("one-way cuts");
-                self.ground.trouble(long);
+                self.ground.injected_long("one-way cuts");
                 self.ground.network.cut(Place::Site(from), Place::Site(to));
             }
             ClusterNemesis::Deaf(site, hears) => {
-                self.ground.inject("one-way cuts");
-                self.ground.trouble(long);
+                self.ground.injected_long("one-way cuts");
                 for other in self.ground.all_sites().filter(|other| *other != site) {
                     let (from, to) = if hears { (site, other) } else { (other, site) };
                     self.ground.network.cut(Place::Site(from), Place::Site(to));
                 }
             }
             ClusterNemesis::CutClient(client, site) => {
-                self.ground.inject("clients cut off");
-                self.ground.trouble(long);
+                self.ground.injected_long("clients cut off");
                 self.ground.network.cut(Place::Client(client), Place::Site(site));
                 self.ground.network.cut(Place::Site(site), Place::Client(client));
             }
             ClusterNemesis::Mend => self.ground.mend(|_, _| true),
             ClusterNemesis::Slow(site, slow) => {
                 if slow.is_some() {
-                    self.ground.inject("slow links");
-                    self.ground.trouble(long);
+                    self.ground.injected_long("slow links");
                 }
                 for other in self.ground.all_sites() {
                     self.ground.network.slow(Place::Site(site), Place::Site(other), slow);
                     self.ground.network.slow(Place::Site(other), Place::Site(site), slow);
                 }
             }
+            ClusterNemesis::Transfer | ClusterNemesis::Retire(_) | ClusterNemesis::Remove(_) => {
+                self.change_members(leader, nemesis);
+            }
+        }
+    }
+
+    fn change_members(&mut self, leader: Option<SiteNumber>, nemesis: ClusterNemesis) {
+        match nemesis {
             ClusterNemesis::Transfer => {
                 self.ground.inject("leadership transfers");
                 self.ground.trouble(Duration::ZERO);
@@ -285,12 +290,10 @@ impl World {
                 }
             }
             ClusterNemesis::Retire(site) => {
-                self.ground.inject("members removed");
-                self.ground.trouble(long);
+                self.ground.injected_long("members removed");
                 self.ground.site(site).gone = true;
                 self.die(site);
-                let wait = Duration::from_secs(2);
-                self.ground.after(wait, Event::Cluster(ClusterNemesis::Remove(site)));
+                self.ground.after(Duration::from_secs(2), Event::Cluster(ClusterNemesis::Remove(site)));
             }
             ClusterNemesis::Remove(site) => match leader.filter(|leader| *leader != site) {
                 Some(leader) => {
@@ -299,6 +302,7 @@ impl World {
                 }
                 None => self.ground.after(Duration::from_secs(1), Event::Cluster(ClusterNemesis::Remove(site))),
             },
+            _ => {}
         }
     }
 

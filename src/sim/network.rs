@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::base::time::Instant;
 
+use super::cuts::{Held, Slow};
 use super::ground::{Event, Ground, Net};
 use super::site::SiteNumber;
 
@@ -17,8 +18,6 @@ pub type LinkId = u64;
 const READ_PAUSE: Duration = Duration::from_micros(40);
 /// Bytes of the smallest buffer between servers.
 const SERVER_ROOM: usize = 8 * 1024;
-/// How long the system tries to get through, at least.
-const GIVE_UP: Duration = Duration::from_secs(15);
 
 /// An end of a wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -71,13 +70,13 @@ pub enum Got {
 }
 
 #[derive(Debug)]
-struct End {
+pub(super) struct End {
     open: bool,
     arrived: VecDeque<u8>,
     flying: usize,
     fin: bool,
     fin_told: bool,
-    last_arrival: Instant,
+    pub(super) last_arrival: Instant,
     reading: bool,
     read_queued: bool,
     /// The other end waits for room here.
@@ -109,23 +108,6 @@ pub enum Place {
     Site(SiteNumber),
 }
 
-/// What waits until a cut is mended.
-#[derive(Debug)]
-enum Held {
-    Bytes(Vec<u8>),
-    Fin,
-    Reset,
-}
-
-/// A way that is slow.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Slow {
-    /// Added to each piece.
-    pub latency: Duration,
-    /// Of each wire.
-    pub bytes_per_second: Option<u64>,
-}
-
 /// One wire.
 #[derive(Debug)]
 pub struct Link {
@@ -135,16 +117,16 @@ pub struct Link {
     pub to: SiteNumber,
     /// Nothing passes any more, and nobody is told.
     pub silent: bool,
-    latency: Duration,
+    pub(super) latency: Duration,
     room: usize,
     fate: Fate,
     bytes: u64,
     ends: [End; 2],
     accepted: bool,
     /// By the end that it goes to.
-    held: [VecDeque<Held>; 2],
+    pub(super) held: [VecDeque<Held>; 2],
     /// How often something was held back.
-    holds: u64,
+    pub(super) holds: u64,
 }
 
 impl Link {
@@ -156,7 +138,7 @@ impl Link {
         }
     }
 
-    fn held(&mut self, to: Side) -> &mut VecDeque<Held> {
+    pub(super) fn held(&mut self, to: Side) -> &mut VecDeque<Held> {
         let [client, server] = &mut self.held;
         match to {
             Side::Client => client,
@@ -164,7 +146,7 @@ impl Link {
         }
     }
 
-    fn end(&mut self, side: Side) -> &mut End {
+    pub(super) fn end(&mut self, side: Side) -> &mut End {
         let [client, server] = &mut self.ends;
         match side {
             Side::Client => client,
@@ -173,46 +155,20 @@ impl Link {
     }
 }
 
-fn link_held_empty(network: &mut Network, id: LinkId, to: Side) -> bool {
-    network.links.get_mut(&id).is_none_or(|link| link.held(to).is_empty())
-}
-
 /// All wires.
 #[derive(Debug, Default)]
 pub struct Network {
-    links: BTreeMap<LinkId, Link>,
+    pub(super) links: BTreeMap<LinkId, Link>,
     next: LinkId,
     /// Ways on which nothing gets through: from and to.
-    cuts: BTreeSet<(Place, Place)>,
-    slow: BTreeMap<(Place, Place), Slow>,
+    pub(super) cuts: BTreeSet<(Place, Place)>,
+    pub(super) slow: BTreeMap<(Place, Place), Slow>,
 }
 
 impl Network {
     /// How many wires there are that are still open at the server's end.
     pub fn open_at_server(&self) -> usize {
         self.links.values().filter(|link| link.ends[1].open).count()
-    }
-
-    fn is_cut(&self, from: Place, to: Place) -> bool {
-        self.cuts.contains(&(from, to))
-    }
-
-    /// Whether nothing gets through in one direction, or in the other.
-    pub fn is_apart(&self, one: Place, other: Place) -> bool {
-        self.is_cut(one, other) || self.is_cut(other, one)
-    }
-
-    /// Nothing gets through any more.
-    pub fn cut(&mut self, from: Place, to: Place) {
-        self.cuts.insert((from, to));
-    }
-
-    /// Makes a way slow, or as quick as others.
-    pub fn slow(&mut self, from: Place, to: Place, slow: Option<Slow>) {
-        match slow {
-            Some(slow) => drop(self.slow.insert((from, to), slow)),
-            None => drop(self.slow.remove(&(from, to))),
-        }
     }
 
     /// A wire.
@@ -279,7 +235,7 @@ impl Ground {
         let passed = (bytes.len() as u64).min(to_reset).min(to_silence);
         link.bytes += passed;
         let (near, far) = (link.place(from), link.place(from.other()));
-        if self.network.is_cut(near, far) || !link_held_empty(&mut self.network, id, from.other()) {
+        if self.network.is_cut(near, far) || !self.network.holds_nothing(id, from.other()) {
             return self.hold(id, from.other(), Held::Bytes(bytes.get(..passed as usize).unwrap_or_default().to_vec()));
         }
         let slow = self.network.slow.get(&(near, far)).copied().unwrap_or_default();
@@ -431,64 +387,6 @@ impl Ground {
             link.accepted = true;
         }
         self.queue_read(id, Side::Server);
-    }
-
-    /// What goes to an end is held back when the way is cut, or something is held back already.
-    fn held_back(&mut self, id: LinkId, to: Side, what: Held) -> bool {
-        let Some(link) = self.network.links.get(&id) else { return false };
-        let (near, far) = (link.place(to.other()), link.place(to));
-        let held = self.network.is_cut(near, far) || !link_held_empty(&mut self.network, id, to);
-        if held {
-            self.hold(id, to, what);
-        }
-        held
-    }
-
-    fn hold(&mut self, id: LinkId, to: Side, what: Held) {
-        let Some(link) = self.network.links.get_mut(&id) else { return };
-        link.held(to).push_back(what);
-        if link.held(to).len() > 1 {
-            return;
-        }
-        link.holds += 1;
-        let holds = link.holds;
-        let wait = GIVE_UP + self.rng.jitter(2 * GIVE_UP);
-        self.after(wait, Event::Net(Net::GiveUp(id, holds)));
-    }
-
-    /// Whether the system gives a wire up that has held something back since then.
-    pub fn gives_up(&mut self, id: LinkId, holds: u64) -> bool {
-        let link = self.network.links.get(&id);
-        link.is_some_and(|link| link.holds == holds && link.held.iter().any(|held| !held.is_empty()))
-    }
-
-    /// Mends cuts: what was held back goes on.
-    pub fn mend(&mut self, which: impl Fn(Place, Place) -> bool) {
-        self.network.cuts.retain(|(from, to)| !which(*from, *to));
-        for id in self.network.ids() {
-            for to in [Side::Client, Side::Server] {
-                self.release(id, to);
-            }
-        }
-    }
-
-    fn release(&mut self, id: LinkId, to: Side) {
-        let Some(link) = self.network.links.get(&id) else { return };
-        if self.network.is_cut(link.place(to.other()), link.place(to)) {
-            return;
-        }
-        let now = self.now;
-        let Some(link) = self.network.links.get_mut(&id) else { return };
-        let at = (now + link.latency).max(link.end(to).last_arrival);
-        link.end(to).last_arrival = at;
-        for held in std::mem::take(link.held(to)) {
-            let net = match held {
-                Held::Bytes(bytes) => Net::Arrive(id, to, bytes),
-                Held::Fin => Net::Fin(id, to),
-                Held::Reset => Net::Reset(id, to),
-            };
-            self.queue.push(at, Event::Net(net));
-        }
     }
 
     /// How long one way takes on a wire.

@@ -35,6 +35,8 @@ pub struct Options {
     pub servers: usize,
     /// More machines, whose servers join later.
     pub spares: usize,
+    /// The consensus thread does nothing else while it syncs.
+    pub disk_blocks: bool,
     /// How wrong the monotonic clocks of machines go at most, millionths.
     pub skew_ppm: i64,
     /// Bytes of a snapshot's chunk between servers.
@@ -90,6 +92,7 @@ impl Options {
             keepers: pick(&mut rng, &[0, 1, 1]) as usize,
             servers: 1,
             spares: 0,
+            disk_blocks: true,
             skew_ppm: 0,
             chunk_bytes: 64 * 1024,
         }
@@ -115,6 +118,7 @@ impl Options {
             lockers: alone.lockers.min(2),
             servers: pick(&mut rng, &[3, 3, 3, 5]) as usize,
             spares: pick(&mut rng, &[0, 0, 1]) as usize,
+            disk_blocks: pick(&mut rng, &[0, 1]) == 1,
             skew_ppm: i64::try_from(pick(&mut rng, &[0, 50, 500])).unwrap_or(0),
             chunk_bytes: pick(&mut rng, &[200, 4096, 256 * 1024]) as usize,
             ..alone

@@ -122,7 +122,8 @@ impl Ground {
 
     /// A server has promised itself to a cluster.
     pub(super) fn watch_cluster(&mut self, cluster_id: &str) {
-        if !cluster_id.is_empty() && self.watch.clusters.insert(cluster_id.to_owned()) && self.watch.clusters.len() > 1 {
+        if !cluster_id.is_empty() && self.watch.clusters.insert(cluster_id.to_owned()) && self.watch.clusters.len() > 1
+        {
             self.wrong(format!("two clusters: {:?}", self.watch.clusters));
         }
     }

@@ -15,7 +15,7 @@ use super::ground::{Event, Ground, Nemesis, Net};
 use super::history::{Life, Outcome};
 use super::keepers::{Follower, Keeper, Locker, lock_path};
 use super::nemesis;
-use super::network::{Place, Side};
+use super::network::{LinkId, Place, Side};
 use super::options::{FAILOVER_TTL, GRACE, MIN_TTL, Options};
 use super::process::Process;
 use super::site::SiteNumber;
@@ -209,7 +209,7 @@ impl World {
             return;
         }
         let ground = &mut self.ground;
-        let mut process = site.and_then(|site| self.processes.get_mut(site)?.as_mut());
+        let process = site.and_then(|site| self.processes.get_mut(site)?.as_mut());
         let client = match actor {
             Some(Place::Client(client)) => self.clients.get_mut(client),
             _ => None,
@@ -217,21 +217,9 @@ impl World {
         match net {
             Net::Arrive(link, side, bytes) => ground.arrive(link, side, &bytes),
             Net::Fin(link, side) => ground.fin_arrives(link, side),
-            Net::Accept(link) => {
-                let Some((from, to)) = ground.network.link(link).map(|link| (link.from, Place::Site(link.to))) else {
-                    return;
-                };
-                // A handshake goes both ways, and is tried again.
-                if ground.network.is_apart(from, to) {
-                    return ground.after(Duration::from_secs(1), Event::Net(Net::Accept(link)));
-                }
-                match &mut process {
-                    Some(process) => process.accept(ground, link),
-                    None => ground.abort(link, Side::Server),
-                }
-            }
+            Net::Accept(link) => accept(ground, process, link),
             Net::Connected(link) => {
-                if let Some(process) = &mut process {
+                if let Some(process) = process {
                     process.connected(ground, link);
                 }
             }
@@ -353,6 +341,18 @@ impl World {
             wrongs,
             log: self.ground.log.into_iter().collect(),
         }
+    }
+}
+
+/// A handshake goes both ways, and is tried again.
+fn accept(ground: &mut Ground, process: Option<&mut Process>, link: LinkId) {
+    let Some((from, to)) = ground.network.link(link).map(|link| (link.from, Place::Site(link.to))) else { return };
+    if ground.network.is_apart(from, to) {
+        return ground.after(Duration::from_secs(1), Event::Net(Net::Accept(link)));
+    }
+    match process {
+        Some(process) => process.accept(ground, link),
+        None => ground.abort(link, Side::Server),
     }
 }
 

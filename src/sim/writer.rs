@@ -1,6 +1,7 @@
 //! The consensus thread of one process, in memory: what `edge::consensus_thread` does with the replica and the disk.
 //!
-//! While a sync is under way the thread waits for it and does nothing else, as the real one does.
+//! While a sync is under way the thread waits for it and does nothing else; or, as the world has it, goes on with what
+//! needs no disk.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -37,6 +38,8 @@ pub struct Writer {
     told: Vec<Notice>,
     /// Taken from the replica and to be done later (a planted fault).
     put_off: VecDeque<Output>,
+    /// Nothing is done while a sync is under way.
+    blocks: bool,
     /// The ticket of the sync under way, and whether the replica knows of its end already.
     syncing: Option<(u64, bool)>,
     /// Takes the place of the log, once it is synced.
@@ -65,6 +68,7 @@ impl Writer {
         let replica = RaftReplica::new(id, seed, options.replica(), recovered, alone, now)?;
         Ok(Writer {
             replica,
+            blocks: options.disk_blocks,
             lane: VecDeque::new(),
             installing: None,
             commands: VecDeque::new(),
@@ -105,13 +109,18 @@ impl Writer {
         self.replica.leadership()
     }
 
+    /// For the disk.
+    fn waits(&self) -> bool {
+        self.blocks && self.syncing.is_some()
+    }
+
     fn next_output(&mut self) -> Option<Output> {
         self.put_off.pop_front().or_else(|| self.replica.poll_output())
     }
 
     /// When the replica wants to act by itself; never while a sync is under way.
     pub(super) fn next_at(&self) -> Option<Instant> {
-        if self.syncing.is_some() || self.ended { None } else { self.replica.poll_timeout() }
+        if self.waits() || self.ended { None } else { self.replica.poll_timeout() }
     }
 }
 
@@ -127,7 +136,7 @@ impl Process {
     }
 
     pub(super) fn turn_writer_timeout(&mut self, ground: &mut Ground) {
-        if self.writer.syncing.is_none() && !self.writer.ended {
+        if !self.writer.waits() && !self.writer.ended {
             self.hand_in(ground, Input::Timeout);
             self.turn_writer(ground);
         }
@@ -135,7 +144,7 @@ impl Process {
 
     /// Does what the replica asks for, then takes what waits, until there is nothing or the disk is busy.
     pub(super) fn turn_writer(&mut self, ground: &mut Ground) {
-        while self.writer.syncing.is_none() && !self.writer.ended {
+        while !self.writer.waits() && !self.writer.ended {
             if !self.follow_outputs(ground) {
                 return;
             }
@@ -178,7 +187,8 @@ impl Process {
                 Output::Publish { root, notices } => self.publish(ground, root, notices),
                 Output::Persist(persist) => {
                     self.tell(ground);
-                    if self.persist(ground, &persist) {
+                    self.persist(ground, &persist);
+                    if self.writer.blocks {
                         return false;
                     }
                 }
@@ -191,7 +201,9 @@ impl Process {
                 Output::Install { ticket, meta, state, hard_state } => {
                     self.tell(ground);
                     self.install(ground, ticket, Installing { meta, bytes: snapshot_bytes(&state), hard_state });
-                    return false;
+                    if self.writer.blocks {
+                        return false;
+                    }
                 }
                 Output::Compact(index) => {
                     self.tell(ground);
@@ -237,8 +249,8 @@ impl Process {
         self.writer.told.extend(notices);
     }
 
-    /// Writes; true when the thread now waits for the sync.
-    fn persist(&mut self, ground: &mut Ground, persist: &Persist) -> bool {
+    /// Writes, and begins to sync.
+    fn persist(&mut self, ground: &mut Ground, persist: &Persist) {
         ground.trace.step("persist", &[persist.ticket, persist.entries.len() as u64]);
         let mut written = persist.clone();
         if ground.fault(Fault::ForgetHardState, 100) {
@@ -265,7 +277,6 @@ impl Process {
             }
             self.tell(ground);
         }
-        true
     }
 
     /// A leader's snapshot is written and synced; then it takes the place of the log.

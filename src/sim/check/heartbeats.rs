@@ -23,9 +23,43 @@ struct Reset {
 }
 
 pub(super) fn check(case: &Case<'_>, wrongs: &mut Vec<String>) {
+    if case.history.is_cluster {
+        return check_cluster(case, wrongs);
+    }
     for life in 0..case.history.lives.len() {
         for node in 0..case.history.nodes.len() {
             check_node(case, life, node, wrongs);
+        }
+    }
+}
+
+/// Whoever leads marks no node down that was heard by it in time, and none soon after it began: what was heard is not
+/// known to it.
+fn check_cluster(case: &Case<'_>, wrongs: &mut Vec<String>) {
+    let expiries = case.history.operations.iter().filter(|one| one.client == SERVER);
+    for expiry in expiries.filter(|one| matches!(one.asked, Asked::Expire { .. })) {
+        let (node, at) = (expiry.asked.node(), expiry.invoked);
+        let reigns = case.history.reigns.iter().filter(|reign| reign.life == expiry.life && reign.from <= at);
+        let Some(began) = reigns.map(|reign| reign.from).max() else {
+            wrongs.push(format!("node {node:?} was down by a server that does not lead at t={at}"));
+            continue;
+        };
+        let heard = case.history.operations.iter().filter(|one| one.asked.node() == node && one.invoked >= began);
+        let heard = heard.filter(|one| one.returned <= at).filter_map(reset).filter(|reset| reset.sure);
+        let last = heard.max_by_key(|reset| reset.from);
+        // A heartbeat whose answer was lost may have set a shorter time.
+        let unsure = |from: Instant| {
+            let others = case.history.operations.iter().filter(|one| one.asked.node() == node && one.returned >= from);
+            others.filter(|one| one.invoked <= at).filter_map(reset).any(|reset| !reset.sure)
+        };
+        match last {
+            Some(last) if at < last.from + last.least + GRACE && !unsure(last.from) => {
+                wrongs.push(format!("node {node:?} was down at t={at}, heard at t={} for {:?}", last.from, last.least));
+            }
+            None if at < began + FAILOVER_TTL && !unsure(began) => {
+                wrongs.push(format!("node {node:?} was down at t={at}, the leader began at t={began}"));
+            }
+            _ => {}
         }
     }
 }

@@ -221,21 +221,69 @@ impl MuxSession {
     /// # Errors
     /// Too many, or the session is closing.
     pub fn open(&mut self, now: Instant) -> Result<StreamId, OpenError> {
-        if self.ended || self.peer_gone || self.local_gone || self.next_id > LAST_ID {
+        self.may_open()?;
+        let id = self.reserve()?;
+        self.open_reserved(now, id)?;
+        Ok(id)
+    }
+
+    /// Takes the id of a stream that is opened later: of those reserved, in their order.
+    ///
+    /// # Errors
+    /// The session is closing, or ids are used up.
+    pub fn reserve(&mut self) -> Result<StreamId, OpenError> {
+        if self.ended || self.peer_gone || self.local_gone || !self.has_ids() {
             return Err(OpenError::GoneAway);
-        }
-        if self.proposed >= self.limits.accept_backlog || self.streams.count() >= self.limits.max_streams {
-            return Err(OpenError::TooMany);
         }
         let id = self.next_id;
         self.next_id += 2;
+        Ok(StreamId(id))
+    }
+
+    /// Opens a stream whose id was reserved.
+    ///
+    /// # Errors
+    /// Too many, or the session is closing.
+    pub fn open_reserved(&mut self, now: Instant, stream: StreamId) -> Result<(), OpenError> {
+        self.may_open()?;
+        let StreamId(id) = stream;
         let mut stream = Stream::new(id, self.limits.window_bytes, Uptake::Proposed);
         arm(&mut self.timers, &mut stream, deadline(now, self.limits.stream_open_timeout));
         self.streams.insert(stream);
         self.proposed += 1;
         self.write(FrameType::WindowUpdate, SYN, id, 0);
         self.check_invariants();
-        Ok(StreamId(id))
+        Ok(())
+    }
+
+    /// Whether there are ids for further streams of ours.
+    pub fn has_ids(&self) -> bool {
+        self.next_id <= LAST_ID
+    }
+
+    /// Whether a stream can be opened now, ids apart.
+    ///
+    /// # Errors
+    /// As [`MuxSession::open`].
+    pub fn may_open(&self) -> Result<(), OpenError> {
+        if self.ended || self.peer_gone || self.local_gone {
+            return Err(OpenError::GoneAway);
+        }
+        if self.proposed >= self.limits.accept_backlog || self.streams.count() >= self.limits.max_streams {
+            return Err(OpenError::TooMany);
+        }
+        Ok(())
+    }
+
+    /// Bytes of frames that wait for [`MuxSession::take_output`].
+    pub fn output_bytes(&self) -> usize {
+        self.output.len()
+    }
+
+    /// Goes on with ids from here, for tests of their end.
+    #[cfg(test)]
+    pub(crate) fn skip_ids(&mut self, next: u32) {
+        self.next_id = next;
     }
 
     /// Sends as much of `bytes` as the peer's window permits and says how much that was. When it is not all, an
@@ -349,7 +397,8 @@ impl MuxSession {
             self.handle_syn(id)?;
         }
         let Some(stream) = self.streams.find_mut(id) else { return Ok(()) };
-        if stream.uptake == Uptake::Proposed {
+        let untaken = stream.uptake == Uptake::Proposed;
+        if untaken {
             // An ACK or not: Go acceptors that see our FIN first never send one.
             stream.uptake = Uptake::Taken;
             self.proposed -= 1;
@@ -362,7 +411,8 @@ impl MuxSession {
         }
         if flags & RST != 0 {
             self.drop_stream(id);
-            self.events.push_back(Event::Reset(StreamId(id)));
+            let stream = StreamId(id);
+            self.events.push_back(if untaken { Event::Refused(stream) } else { Event::Reset(stream) });
             return Ok(());
         }
         if !is_data && length > 0 {

@@ -5,9 +5,24 @@
 //! only acknowledgements come back, so that a server which nobody can dial hears nothing from its followers and stops
 //! to lead (R8.5). Each frame is a length (u32, big-endian) and one msgpack array: tag, then the fields. Raft's own
 //! messages are carried field by field and never parsed as protobuf.
+//!
+//! Structs within a frame are arrays too. What follows the fields that this build knows, at the end of any array, is
+//! passed over: a newer build may add to it.
+
+mod fields;
+mod frames;
+mod tags;
+
+#[cfg(test)]
+mod tests;
+
+pub use frames::{FrameError, Frames, encode};
 
 /// A frame above this is refused, bytes: an entry of the largest size with room for its head.
 pub const FRAME_BYTES_MAX: usize = 24 * 1024 * 1024;
+
+/// The same for what comes before the first hello: who speaks is not known yet.
+pub const HELLO_BYTES_MAX: usize = 256 * 1024;
 
 /// Bytes of a snapshot's chunk that a receiver takes at most.
 pub const CHUNK_BYTES_MAX: usize = 1024 * 1024;

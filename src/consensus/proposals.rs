@@ -76,6 +76,18 @@ impl Proposals {
         }
     }
 
+    /// A leader's snapshot took the place of all entries up to `index`: what they were cannot be known here.
+    pub(crate) fn skip_to(&mut self, index: Index, notices: &mut Vec<Notice>) {
+        while let Some(first) = self.by_place.first_entry().filter(|first| first.key().0 <= index) {
+            let waiting = first.remove();
+            self.bytes -= waiting.bytes;
+            notices.push(resolved(waiting.id, Resolution::Unknown));
+        }
+        if self.by_place.is_empty() {
+            self.deadline = None;
+        }
+    }
+
     /// Leadership was lost, or is given up: who waits gets until `deadline`.
     pub(crate) fn leadership_lost(&mut self, deadline: Instant) {
         if !self.by_place.is_empty() && self.deadline.is_none() {

@@ -7,8 +7,10 @@ mod recovery;
 
 use super::*;
 use crate::consensus::LogEntry;
+use crate::consensus::SnapshotMeta;
 use crate::state::ApplyResult;
 use crate::wire::entry::Command;
+use crate::wire::raft::RaftMessage;
 
 /// Settings small enough for tests.
 pub(super) fn limits() -> Limits {
@@ -59,6 +61,9 @@ pub(super) struct Rig {
     pub(super) now: Instant,
     pub(super) wall: i64,
     pub(super) asked: VecDeque<Persist>,
+    pub(super) asked_install: Option<(u64, SnapshotMeta, State, HardState)>,
+    /// What goes to other replicas.
+    pub(super) outbox: Vec<RaftMessage>,
     pub(super) asked_snapshot: Option<(SnapshotMeta, State)>,
     pub(super) compacted: Vec<Index>,
     pub(super) root: Arc<State>,
@@ -76,6 +81,8 @@ impl Rig {
             now: Instant::ZERO,
             wall: 1_000,
             asked: VecDeque::new(),
+            asked_install: None,
+            outbox: Vec::new(),
             asked_snapshot: None,
             compacted: Vec::new(),
             notices: Vec::new(),
@@ -102,11 +109,19 @@ impl Rig {
     fn poll(&mut self) {
         while let Some(output) = self.replica.poll_output() {
             match output {
-                Output::Install { .. } => {}
+                Output::Install { ticket, meta, state, hard_state } => {
+                    assert!(self.asked.is_empty() && self.asked_install.is_none(), "one request at a time");
+                    self.asked_install = Some((ticket, meta, State::clone(&state), hard_state));
+                }
                 Output::Persist(persist) => self.asked.push_back(persist),
                 Output::Publish { root, notices } => {
                     self.root = root.unwrap_or_else(|| self.root.clone());
-                    self.notices.extend(notices);
+                    for notice in notices {
+                        match notice {
+                            Notice::Send(message) => self.outbox.push(*message),
+                            other => self.notices.push(other),
+                        }
+                    }
                 }
                 Output::WriteSnapshot(meta, state) => {
                     assert!(self.asked_snapshot.is_none(), "one at a time");
@@ -123,6 +138,12 @@ impl Rig {
 
     /// Does the sync that was asked for.
     pub(super) fn sync(&mut self) -> bool {
+        if let Some((ticket, meta, state, hard_state)) = self.asked_install.take() {
+            self.disk = Disk { entries: Vec::new(), hard_state, snapshots: vec![(meta, state)] };
+            self.syncs += 1;
+            self.input(Input::Persisted { ticket });
+            return true;
+        }
         let Some(persist) = self.asked.pop_front() else { return false };
         self.disk.persist(&persist);
         self.syncs += 1;

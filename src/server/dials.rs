@@ -16,6 +16,9 @@ use super::port::Output;
 /// A dial is given up after this (R1.76).
 const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// A link of raft is dialled anew sooner: while a network is cut the system tries ever more seldom by itself.
+const LINK_DIAL_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// Dials under way.
 #[derive(Debug, Default)]
 pub(super) struct Dials {
@@ -28,10 +31,12 @@ impl Server {
     /// used, with `on_raft_closed` or `on_pool_closed` when that ends before, or with the `..._dial_failed` of its kind.
     pub(super) fn dial(&mut self, via: Via) {
         let (Via::Raft(address) | Via::Pool(address)) = &via else { return };
+        let is_link = matches!(via, Via::Raft(_));
         self.dials.last += 1;
         let (ticket, address) = (self.dials.last, address.to_string());
         self.dials.by_ticket.insert(ticket, via);
-        self.output(Output::Dial { ticket, address, timeout: DIAL_TIMEOUT });
+        let timeout = if is_link { LINK_DIAL_TIMEOUT } else { DIAL_TIMEOUT };
+        self.output(Output::Dial { ticket, address, timeout });
     }
 
     pub(super) fn on_dialled(&mut self, now: Instant, ticket: u64, id: ConnId, peer: SocketAddr) {
@@ -51,6 +56,9 @@ impl Server {
             Via::Pool(_) => Conn::dial_mux(now, limits, tls),
             Via::Accepted(_) => return,
         };
+        if let Via::Raft(address) = &via {
+            self.peers.machine.links.on_dialled(now, address, id);
+        }
         self.adopt(now, id, via, peer, conn);
     }
 

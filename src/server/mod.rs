@@ -150,7 +150,7 @@ pub struct Server {
 
 impl Server {
     /// A server whose state is published in `root`.
-    pub fn new(settings: Settings, root: Arc<ArcSwap<State>>, _now: Instant, wall: WallTime) -> Server {
+    pub fn new(settings: Settings, root: Arc<ArcSwap<State>>, now: Instant, wall: WallTime) -> Server {
         let facts = ServerFacts {
             name: settings.name.clone(),
             id: settings.server_id.clone(),
@@ -252,7 +252,7 @@ impl Server {
             keys: Keys::default(),
             restore: None,
             dials: Dials::default(),
-            peers: Peers::new(&settings),
+            peers: Peers::new(&settings, now, wall),
             forwarding: Forwarding::new(&settings),
             to_consensus: Vec::new(),
             draining: None,

@@ -416,6 +416,16 @@ pub struct ClusterFile {
     pub known: Vec<(String, String)>,
 }
 
+/// The id of the cluster that these servers found: a UUID that follows from their ids, in whatever order they come.
+pub fn cluster_id_of(founders: &[String]) -> String {
+    let mut sorted: Vec<&str> = founders.iter().map(String::as_str).collect();
+    sorted.sort_unstable();
+    let hash = ring::digest::digest(&ring::digest::SHA256, sorted.join("\n").as_bytes());
+    let hex: Vec<String> = hash.as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    let parts = [&hex[..4], &hex[4..6], &hex[6..8], &hex[8..10], &hex[10..]];
+    parts.map(<[String]>::concat).join("-")
+}
+
 /// Settings of a server, as plain values; the edge makes them from the configuration.
 #[derive(Clone, Debug)]
 pub struct Settings {

@@ -35,6 +35,8 @@ pub(super) struct Seen {
     pub(super) received: BTreeMap<ConnId, usize>,
     pub(super) ended: Vec<ConnId>,
     pub(super) failed: Vec<ConnId>,
+    pub(super) dialled: Vec<(u64, ConnId, SocketAddr)>,
+    pub(super) dial_failed: Vec<(u64, String)>,
     /// Every other input, as `Debug` prints it.
     pub(super) others: Vec<String>,
     pub(super) echo: bool,
@@ -82,6 +84,8 @@ impl Machine for Double {
             }
             Input::Eof { conn } => seen.ended.push(conn),
             Input::Failed { conn, .. } => seen.failed.push(conn),
+            Input::Dialled { ticket, conn, peer } => seen.dialled.push((ticket, conn, peer)),
+            Input::DialFailed { ticket, error } => seen.dial_failed.push((ticket, error)),
             Input::Timeout => {
                 for to_do in std::mem::take(&mut seen.to_do) {
                     match to_do {

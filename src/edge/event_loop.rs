@@ -27,6 +27,7 @@ use super::bootstrap_reset::BootstrapReset;
 use super::certificates::Expiry;
 use super::clock::SystemClock;
 use super::connections::Connections;
+use super::dialer::Dials;
 use super::doors::Door;
 use super::handler_pool::HandlerPool;
 use super::inbox::{Bell, Post, Told};
@@ -81,6 +82,8 @@ pub(super) enum Alarm {
     Certificates,
     /// The disk gave no signing key.
     SigningKey,
+    /// A dial, or one of its addresses, takes too long.
+    Dial(u64),
 }
 
 /// All that outputs are performed with, but for the sockets.
@@ -151,6 +154,7 @@ pub struct EventLoop<M> {
     channels: Channels,
     pub(super) hands: Hands,
     pub(super) connections: Connections,
+    pub(super) dials: Dials,
     pub(super) timers: Timers<Alarm>,
     /// Inputs that came of performing outputs.
     pub(super) follow_ups: VecDeque<Input<'static>>,
@@ -201,6 +205,7 @@ impl<M: Machine> EventLoop<M> {
             channels: parts.channels,
             hands: parts.hands,
             connections: Connections::default(),
+            dials: Dials::default(),
             timers,
             follow_ups: VecDeque::new(),
             proposals_alarm: None,
@@ -269,6 +274,7 @@ impl<M: Machine> EventLoop<M> {
             self.hear_signals();
         }
         self.hear_threads();
+        self.go_on_dialling();
         self.accept();
         self.read_sockets();
         self.ring_alarms();
@@ -383,6 +389,7 @@ impl<M: Machine> EventLoop<M> {
                 self.wanted_key = wanted;
                 self.timers.set(self.clock.now() + SIGNING_KEY_RETRY, Alarm::SigningKey);
             }
+            Told::Resolved { ticket, result } => self.resolved(ticket, result),
             Told::Reloaded(result) => self.end_reload(result),
         }
     }
@@ -407,6 +414,7 @@ impl<M: Machine> EventLoop<M> {
                 }
             }
             Alarm::Parting(conn) => self.go_on_parting(conn),
+            Alarm::Dial(ticket) => self.dial_is_late(now, ticket),
             Alarm::Watchdog => {
                 self.hands.notifier.feed_watchdog();
                 self.notify_waiting();
@@ -443,6 +451,7 @@ impl<M: Machine> EventLoop<M> {
     }
 
     fn write_last_bytes(&mut self, events: &mut Events) -> io::Result<()> {
+        self.give_up_dials();
         self.write_sockets();
         self.connections.keep_tails();
         let deadline = self.clock.now() + LAST_BYTES_WAIT;

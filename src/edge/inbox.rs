@@ -3,6 +3,7 @@
 //! The loop never waits on a channel; it empties them in each turn, up to a cap.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -68,6 +69,13 @@ pub enum Told {
         fresh: bool,
         /// The key.
         result: Result<(Arc<Signer>, Arc<Sealer>), String>,
+    },
+    /// What the system's resolver said of a name that is to be dialled.
+    Resolved {
+        /// The dial.
+        ticket: u64,
+        /// Its addresses, at least one; or why there is none, in Go's words.
+        result: Result<Vec<SocketAddr>, String>,
     },
     /// The configuration was read again, or all that is wrong with it, a line each.
     Reloaded(Result<Box<Reloaded>, Vec<String>>),

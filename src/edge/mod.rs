@@ -12,6 +12,7 @@ mod connections;
 pub mod consensus_thread;
 pub mod daemon;
 pub mod data_dir;
+mod dialer;
 pub mod doors;
 pub mod entropy;
 pub mod event_loop;
@@ -28,6 +29,7 @@ mod perform;
 mod process_facts;
 pub mod proposals;
 pub mod reload;
+mod resolver;
 pub mod signals;
 pub mod snapshots;
 mod socket;
@@ -35,6 +37,8 @@ pub mod systemd;
 pub mod tls_files;
 mod traffic;
 
+#[cfg(test)]
+mod dial_tests;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod double;

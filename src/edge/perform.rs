@@ -14,8 +14,8 @@ impl<M: Machine> EventLoop<M> {
             Output::Flush(conn) => self.connections.queue_write(conn),
             Output::Close { conn, linger, abort } => self.close(conn, linger, abort),
             Output::Read { conn, on } => self.set_reading(conn, on),
+            Output::Dial { ticket, address, timeout } => self.dial(ticket, &address, timeout),
             Output::Consensus(_)
-            | Output::Dial { .. }
             | Output::KeepCluster(_)
             | Output::ReadSnapshot { .. }
             | Output::NextChunk { .. }

@@ -161,16 +161,21 @@ impl<W> Pool<W> {
         sessions.filter(|session| session.busy == 0).map(|session| session.used + self.idle_timeout).min()
     }
 
-    /// Takes out the connections that were idle for too long; they are to be closed in an orderly way.
-    pub fn take_idle(&mut self, now: Instant) -> Vec<ConnId> {
-        let idle_timeout = self.idle_timeout;
-        let is_idle = |session: &Session| session.busy == 0 && session.used + idle_timeout <= now;
-        let mut idle = Vec::new();
-        for place in self.places.values_mut() {
-            idle.extend(place.sessions.iter().filter(|session| is_idle(session)).map(|session| session.conn));
-            place.sessions.retain(|session| !is_idle(session));
+    /// Connections without a call for too long: each is to be forgotten and closed in an orderly way, or touched.
+    pub fn idle(&self, now: Instant) -> Vec<(Arc<str>, ConnId)> {
+        let is_idle = |session: &&Session| session.busy == 0 && session.used + self.idle_timeout <= now;
+        let of = |(address, place): (&Arc<str>, &Place<W>)| -> Vec<(Arc<str>, ConnId)> {
+            let idle = place.sessions.iter().filter(is_idle);
+            idle.map(|session| (Arc::clone(address), session.conn)).collect()
+        };
+        self.places.iter().flat_map(of).collect()
+    }
+
+    /// Something else than a call goes on on it.
+    pub fn touch(&mut self, now: Instant, address: &str, conn: ConnId) {
+        if let Some(session) = self.session(address, conn) {
+            session.used = now;
         }
-        idle
     }
 
     /// Open connections, and those among them that nobody uses.
@@ -236,11 +241,14 @@ mod tests {
         pool.ready(at(0), &a, ConnId(1));
         pool.began(at(5), &a, ConnId(1));
         assert_eq!(pool.next(), None);
-        assert!(pool.take_idle(at(900_000)).is_empty());
+        assert!(pool.idle(at(900_000)).is_empty());
         pool.ended(at(1_000_000), &a, ConnId(1));
         assert_eq!(pool.next(), Some(at(1_120_000)));
-        assert!(pool.take_idle(at(1_119_999)).is_empty());
-        assert_eq!(pool.take_idle(at(1_120_000)), [ConnId(1)]);
+        assert!(pool.idle(at(1_119_999)).is_empty());
+        assert_eq!(pool.idle(at(1_120_000)), [(Arc::clone(&a), ConnId(1))]);
+        pool.touch(at(1_120_000), &a, ConnId(1));
+        assert!(pool.idle(at(1_120_000)).is_empty());
+        assert!(pool.forget(&a, ConnId(1)));
         assert!(pool.sessions(&a).is_empty());
     }
 

@@ -10,6 +10,7 @@ use crate::api::{Access, Caller, audit};
 use crate::base::id::Index;
 use crate::base::metric::Id;
 use crate::base::slab::Key;
+use crate::forward::retry::OUTCOME_UNKNOWN;
 use crate::state::ApplyResult;
 use crate::state::var::VarOutcome;
 
@@ -61,7 +62,9 @@ impl Server {
         if let Some(reason) = refusal {
             self.metrics.count_labelled(Id::Refused, reason);
         }
-        if !self.settings.audit {
+        // Whoever served it has said so in its own log.
+        let carried = matches!(&call.phase, Phase::Active(active) if active.carried);
+        if !self.settings.audit || carried {
             return;
         }
         let (query, written) = match &call.phase {
@@ -78,7 +81,7 @@ impl Server {
         let result = match (error, written) {
             ("", Some(Written { conflict: true, .. })) => "conflict",
             ("", _) => "ok",
-            (UNKNOWN_OUTCOME, _) => "unknown",
+            (UNKNOWN_OUTCOME | OUTCOME_UNKNOWN, _) => "unknown",
             _ => "refused",
         };
         let via = match call.origin {

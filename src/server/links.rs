@@ -396,6 +396,11 @@ impl Server {
         }
     }
 
+    /// Whether anything goes on on a connection.
+    pub(super) fn is_busy(&mut self, id: ConnId) -> bool {
+        self.link(id).is_some_and(|link| !link.busy.is_empty())
+    }
+
     pub(super) fn via(&mut self, id: ConnId) -> Option<Via> {
         self.link(id).map(|link| link.via.clone())
     }

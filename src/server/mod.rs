@@ -4,6 +4,7 @@
 //! socket: `handle_input`, then `poll_output` until `None`, then sleep until `poll_timeout`.
 
 pub mod admit;
+mod answers;
 mod audit;
 mod calls;
 mod dials;
@@ -396,12 +397,15 @@ impl Server {
                     }
                 }
                 Notice::Resolved { id, resolution } => self.on_resolved(now, id, resolution),
-                Notice::Leadership(leadership) => self.on_leadership(now, leadership),
+                Notice::Leadership(leadership) => {
+                    self.on_leadership(now, leadership);
+                    self.on_leader_news(now);
+                }
                 Notice::Send(message) => self.on_raft_send(now, *message),
                 Notice::SendSnapshot { message, state } => self.on_send_snapshot(now, *message, state),
                 Notice::Members(members) => self.on_members(now, members),
                 Notice::Progress(progress) => self.on_progress(now, progress),
-                Notice::Lease(until) => self.leader.lease = until,
+                Notice::Lease(until) => self.on_lease(now, until),
                 Notice::ReadReady { id, ok } => self.on_read_ready(now, id, ok),
                 Notice::Installed { index } => {
                     self.on_touched(now, index, &Touched { everything: true, ..Touched::default() });
@@ -513,7 +517,7 @@ impl Server {
             (Id::Parked, self.parked.waiters()),
             (Id::ParkedGroups, self.parked.groups()),
             (Id::Held, self.held.len()),
-            (Id::ForwardedInFlight, self.at_node),
+            (Id::ForwardedInFlight, self.at_node + self.forwarded()),
             (Id::Subscribers, self.subscribers()),
             (Id::EventsBuffered, self.events.len()),
             (Id::EventsBufferedBytes, self.events.bytes()),

@@ -43,6 +43,8 @@ pub struct ConsensusParts {
     pub write_snapshot: Arc<SnapshotWriter>,
     /// Commands. A bounded channel: a full one is answered where it is filled.
     pub commands: Receiver<ConsensusCommand>,
+    /// Everything but proposals; goes before them (R8.23).
+    pub inputs: Receiver<Vec<Input>>,
     /// Where the root is published.
     pub root: Arc<ArcSwap<State>>,
     /// Notices to the server, all of a round together. After [`Notice::Fatal`] the thread has ended.

@@ -14,8 +14,8 @@ impl<M: Machine> EventLoop<M> {
             Output::Flush(conn) => self.connections.queue_write(conn),
             Output::Close { conn, linger, abort } => self.close(conn, linger, abort),
             Output::Read { conn, on } => self.set_reading(conn, on),
-            Output::Dial { ticket, address, timeout } => self.dial(ticket, &address, timeout),
             Output::Consensus(_)
+            | Output::Dial { .. }
             | Output::KeepCluster(_)
             | Output::ReadSnapshot { .. }
             | Output::NextChunk { .. }
@@ -23,7 +23,7 @@ impl<M: Machine> EventLoop<M> {
             | Output::KeepChunk { .. }
             | Output::ForgetChunks { .. }
             | Output::ReadKeys(_)
-            | Output::KeepKey { .. } => {}
+            | Output::KeepKey { .. } => self.perform_for_cluster(output),
             Output::Run(job) => {
                 if let Some((job, outcome)) = self.hands.pool.run(job) {
                     self.follow_ups.push_back(Input::Ran { job: job.id, outcome });

@@ -124,6 +124,7 @@ pub fn child() {
         log: Box::new(dir.log),
         write_snapshot: Arc::new(move |meta, state| snapshots.write(meta, state)),
         commands: receiver,
+        inputs: crossbeam_channel::never(),
         root: root.clone(),
         notices: sender,
         wake: Box::new(|| ()),

@@ -60,6 +60,7 @@ fn start(recovered: Recovered, log: Box<dyn Log + Send>, write_snapshot: Arc<Sna
         log,
         write_snapshot,
         commands: inbox,
+        inputs: never(),
         root: Arc::clone(&root),
         notices: told,
         wake: Box::new(|| ()),

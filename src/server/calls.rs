@@ -347,7 +347,7 @@ impl Server {
             Outcome::ToNode(to_node) => self.call_node(now, id, &to_node),
             Outcome::Queue(queue) => self.queue(now, id, queue),
             Outcome::MakeKey { finish } => self.make_key(now, id, finish),
-            Outcome::Cluster { .. } => self.answer_error(now, id, "internal error"),
+            Outcome::Cluster { change, reply } => self.change_cluster(now, id, change, *reply),
         }
     }
 

@@ -58,12 +58,14 @@ impl Server {
             self.leader.named = self.leader.known.leader;
             self.leader.since = Some(self.wall);
         }
-        let address = if view.is_self { self.settings.advertise_rpc.as_str() } else { "" };
-        self.ctx.leader_rpc_addr = address.into();
+        self.ctx.leader_rpc_addr = self.leader_rpc_addr().into();
         self.ctx.is_leader = view.is_self && view.ready;
         self.ctx.known_leader = self.leader.known.leader.is_some();
         if view.is_self {
             self.leader.heard = Some(now);
+        }
+        if view.is_self != was_self {
+            self.on_leading(now);
         }
         if begins {
             let term = self.leader.known.term;
@@ -74,6 +76,12 @@ impl Server {
             self.heartbeats.clear_all();
             self.reroute_lines(now);
             self.stop_resealing();
+            self.peers.keys.stop_spreading();
+            self.end_all_sending();
+        }
+        self.end_handing_over(now);
+        if !self.is_alone() {
+            self.refresh_servers(now);
         }
         self.say_status();
         if view.ready || view.is_self != was_self {
@@ -88,6 +96,9 @@ impl Server {
         for node in state.nodes_from("").filter(|node| node.drain.is_some()) {
             let node_id = node.id.to_string();
             self.propose_internal(Command::NodeDrainComplete { node_id }, Internal::Other);
+        }
+        if self.shares_keys() {
+            return self.use_shared_keys(now);
         }
         let key_id = state.signing_keys().last().map(|key| key.key_id.clone());
         self.output(Output::MakeSigningKey { key_id, fresh: false });
@@ -152,6 +163,8 @@ impl Server {
             Internal::NewKey => return self.on_new_key_resolved(now, resolution),
             Internal::Reseal => return self.on_reseal_resolved(now, &resolution),
             Internal::Restore(id) => return self.on_restore_resolved(now, id, resolution),
+            Internal::ServerWritten => return self.on_server_written(now),
+            Internal::Member(change) => return self.on_change_resolved(now, *change, resolution),
             Internal::Other => return,
         };
         self.expiries -= 1;

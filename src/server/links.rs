@@ -58,6 +58,10 @@ pub(super) struct Link {
 }
 
 impl Link {
+    fn carries_raft(&self) -> bool {
+        matches!(self.via, Via::Raft(_)) || self.conn.protocol() == Protocol::Rpc(FirstByte::Raft)
+    }
+
     /// Nothing goes on on a stream any more. An empty map of the standard library keeps its last node: that is given
     /// back, since most connections are idle most of the time.
     fn take_busy(&mut self, stream: StreamId) -> Option<Busy> {
@@ -106,6 +110,16 @@ impl Server {
     /// How many connections are open.
     pub(super) fn link_count(&self) -> usize {
         self.open_links
+    }
+
+    /// Open connections but those that carry raft.
+    pub(super) fn other_links(&self) -> usize {
+        self.links.iter().flatten().filter(|link| !link.carries_raft()).count()
+    }
+
+    /// Whether a connection carries raft.
+    pub(super) fn carries_raft(&mut self, id: ConnId) -> bool {
+        self.link(id).is_some_and(|link| link.carries_raft())
     }
 
     /// All open connections.

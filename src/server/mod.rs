@@ -145,6 +145,10 @@ pub struct Server {
     ended: bool,
     said_ready: bool,
     said_status: String,
+    /// Leadership is being handed over before the drain, until this time at most.
+    handing_over: Option<Instant>,
+    /// The time of the input at hand.
+    now: Instant,
     /// The certificate that ends first, and when (seconds since the Unix epoch).
     certificate_ends: Option<(String, i64)>,
 }
@@ -257,6 +261,8 @@ impl Server {
             forwarding: Forwarding::new(&settings),
             to_consensus: Vec::new(),
             draining: None,
+            handing_over: None,
+            now,
             ended: false,
             said_ready: false,
             said_status: String::new(),
@@ -268,6 +274,7 @@ impl Server {
     /// Takes an input. Then poll outputs until there is none.
     pub fn handle_input(&mut self, now: Instant, wall: WallTime, input: Input<'_>) {
         self.wall = wall;
+        self.now = now;
         match input {
             Input::Accepted { conn, listener, peer } => self.on_accepted(now, conn, listener, peer),
             Input::Received { conn, bytes } => self.drive(now, conn, |now, c| c.handle_bytes(now, bytes)),
@@ -329,6 +336,7 @@ impl Server {
             self.peers.next(),
             self.forwarding.next(),
             self.draining,
+            self.handing_over,
         ];
         times.into_iter().flatten().min()
     }
@@ -364,15 +372,20 @@ impl Server {
         if heartbeat {
             self.ctx.heartbeat_ttl = self.heartbeats.draw_ttl(&mut self.rng);
         }
-        self.ctx.last_contact = if self.ctx.is_leader { Duration::ZERO } else { Duration::MAX };
+        self.ctx.last_contact = match self.leader.heard {
+            _ if self.ctx.is_leader => Duration::ZERO,
+            Some(heard) => self.now.since(heard),
+            None => Duration::MAX,
+        };
         let term = self.leader.known.term.0;
+        let members = self.peers.members.as_ref();
         self.ctx.raft = RaftFacts {
             last_term: term,
             last_index: self.notified_index,
             stable_since: self.leader.since,
             applied: self.notified_index,
-            voters: 1,
-            learners: 0,
+            voters: members.map_or(1, |members| members.voters.len().max(1)) as u64,
+            learners: members.map_or(0, |members| members.learners.len()) as u64,
         };
     }
 
@@ -440,6 +453,7 @@ impl Server {
         self.on_ends_due(now);
         self.on_keys_due(now);
         self.on_peers_due(now);
+        self.end_handing_over(now);
         self.on_forwarding_due(now);
         self.step_wakes(now);
         self.step_fanouts(now);
@@ -456,9 +470,34 @@ impl Server {
 
     /// Takes no more, answers what waits, and ends; the second wish ends at once.
     fn on_stop(&mut self, now: Instant) {
-        if self.draining.is_some() {
+        if self.is_leaving() {
             return self.end(0);
         }
+        if self.hand_over() {
+            // Whoever is served here is served by the next leader first.
+            self.handing_over = Some(now + self.settings.election_timeout * 2);
+            self.say_leaving(now);
+            return;
+        }
+        self.begin_drain(now);
+    }
+
+    /// Whether this server is about to stop.
+    fn is_leaving(&self) -> bool {
+        self.draining.is_some() || self.handing_over.is_some()
+    }
+
+    /// Another server leads, or none does in time: the drain begins.
+    fn end_handing_over(&mut self, now: Instant) {
+        let Some(until) = self.handing_over else { return };
+        let moved = !self.leader.known.is_self && self.leader.known.leader.is_some();
+        if moved || now >= until {
+            self.handing_over = None;
+            self.begin_drain(now);
+        }
+    }
+
+    fn begin_drain(&mut self, now: Instant) {
         self.log(Level::Info, "closing server RPC connection: draining".to_owned());
         self.draining = Some(now + self.settings.drain_timeout);
         self.output(Output::StopAccepting);
@@ -466,8 +505,12 @@ impl Server {
         self.drain_http(now);
         self.answer_all_parked(now);
         self.end_sources(now);
+        self.say_leaving(now);
+        // Raft's links go on to the end: what is answered until then may need them.
         for id in self.link_ids() {
-            self.with_conn(now, id, |now, c| c.drain(now));
+            if !self.carries_raft(id) {
+                self.with_conn(now, id, |now, c| c.drain(now));
+            }
         }
     }
 
@@ -476,7 +519,7 @@ impl Server {
         if self.ended {
             return;
         }
-        if self.link_count() == 0 && self.closing.is_empty() {
+        if self.other_links() == 0 && self.closing.is_empty() {
             self.end(0);
         } else if now >= deadline {
             let (open, calls) = (self.link_count(), self.calls.len());

@@ -13,6 +13,7 @@ use crate::wire::entry::var::LockName;
 use super::Server;
 use super::audit::{UNKNOWN_OUTCOME, Written};
 use super::calls::Step;
+use super::peers::members::Change;
 
 /// Proposals of the server itself.
 #[derive(Clone, Debug)]
@@ -31,6 +32,10 @@ pub(super) enum Internal {
     Reseal,
     /// A step of this restore.
     Restore(u64),
+    /// A server's record.
+    ServerWritten,
+    /// A change of the cluster, which is no write.
+    Member(Box<Change>),
     /// Nobody waits.
     Other,
 }
@@ -38,10 +43,16 @@ pub(super) enum Internal {
 impl Server {
     /// Writes on the server's own account.
     pub(super) fn propose_internal(&mut self, command: Command, internal: Internal) {
+        let id = self.internal_id(internal);
+        self.proposals.push(Proposal { id, session: None, command });
+    }
+
+    /// An id for something of the server's own that the consensus thread settles.
+    pub(super) fn internal_id(&mut self, internal: Internal) -> CallId {
         self.next_internal += 1;
         let id = CallId(self.next_internal);
         self.internal.insert(id, internal);
-        self.proposals.push(Proposal { id, session: None, command });
+        id
     }
 
     /// What became of a proposal.

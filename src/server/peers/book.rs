@@ -61,6 +61,11 @@ impl Book {
         self.peers.get(id)
     }
 
+    /// Changes what is noted of each.
+    pub(super) fn each(&mut self, change: impl FnMut(&mut Peer)) {
+        self.peers.values_mut().for_each(change);
+    }
+
     pub(super) fn peer_mut(&mut self, id: &str) -> Option<&mut Peer> {
         self.peers.get_mut(id)
     }
@@ -141,11 +146,6 @@ impl Book {
             return Some(format!("more than {SERVERS_MAX} servers are known"));
         }
         None
-    }
-
-    /// Forgets servers that nothing speaks for any more.
-    pub(super) fn retain(&mut self, keep: impl Fn(&str, &Peer) -> bool) {
-        self.peers.retain(|id, peer| keep(id, peer));
     }
 }
 

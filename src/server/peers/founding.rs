@@ -83,11 +83,6 @@ impl Founding {
         self.expect
     }
 
-    /// Whether something is on its way to the disk.
-    pub(super) fn is_keeping(&self) -> bool {
-        self.keeping.is_some()
-    }
-
     /// Who is a member, as the replica's disk says; told first when the process begins.
     pub(super) fn on_members(&mut self, voters: &[ReplicaId], own: ReplicaId) {
         if voters.is_empty() {

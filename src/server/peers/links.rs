@@ -400,6 +400,13 @@ impl Links {
         target.id.as_ref().is_none_or(|id| !self.by_id.contains_key(id))
     }
 
+    /// The next beats go out now.
+    pub(super) fn beat_now(&mut self, now: Instant) {
+        for link in self.outgoing.values_mut() {
+            link.beat_at = now;
+        }
+    }
+
     /// What is due.
     pub(super) fn due(&mut self, now: Instant) -> Vec<Want> {
         let mut wants = Vec::new();

@@ -52,8 +52,10 @@ pub(super) enum Act {
 pub(super) enum Passed {
     /// The link to this replica can be used from now on.
     Up(u64),
+    /// Something was said about servers, or about how one is.
+    News,
     /// A frame of the server with this id, and whether it came on a link that the server dialled.
-    Frame { id: String, replica: u64, incoming: bool, frame: RaftFrame },
+    Frame { replica: u64, incoming: bool, frame: RaftFrame },
 }
 
 /// Servers, the links to them, and how a cluster begins.
@@ -123,6 +125,27 @@ impl Machine {
     pub(super) fn next(&self) -> Option<Instant> {
         let waiting = (self.founding.is_waiting() && !self.links.is_empty()).then_some(self.waiting_at);
         self.links.next().into_iter().chain(waiting).min()
+    }
+
+    /// Which cluster this server belongs to; empty for none.
+    pub(in crate::server) fn cluster_id(&self) -> &str {
+        self.founding.cluster_id()
+    }
+
+    /// Whether this server was a member and is none any more.
+    pub(in crate::server) fn is_removed(&self) -> bool {
+        self.removed
+    }
+
+    /// Sends a frame, when its turn comes.
+    pub(super) fn send(&mut self, conn: ConnId, frame: RaftFrame) {
+        self.acts.push_back(Act::Send(conn, frame));
+    }
+
+    /// All links are told at once how this server is.
+    pub(super) fn beat_now(&mut self, now: Instant) {
+        self.links.beat_now(now);
+        self.on_due(now);
     }
 
     fn log(&mut self, level: Level, text: String) {
@@ -253,7 +276,7 @@ impl Machine {
     pub(super) fn on_frame(&mut self, now: Instant, conn: ConnId, frame: RaftFrame) -> Option<Passed> {
         let kind = self.links.kind(conn)?;
         self.links.on_heard(now, conn);
-        let (id, incoming) = match (&kind, frame) {
+        let (id, frame) = match (&kind, frame) {
             (_, RaftFrame::Hello(hello)) => return self.on_hello(now, conn, &kind, &hello),
             (Kind::Outgoing(_), RaftFrame::Refused { reason }) => {
                 self.on_refused(now, conn, &reason);
@@ -282,11 +305,10 @@ impl Machine {
             (Kind::Outgoing(Some(id)), frame) => {
                 self.hear(now, id, None);
                 let replica = self.book.peer(id)?.server.replica;
-                return Some(Passed::Frame { id: id.clone(), replica, incoming: false, frame });
+                return Some(Passed::Frame { replica, incoming: false, frame });
             }
-            (Kind::Incoming(Some(id)), frame) => ((id.clone(), frame), true),
+            (Kind::Incoming(Some(id)), frame) => (id.clone(), frame),
         };
-        let (id, frame) = id;
         self.hear(now, &id, None);
         let replica = self.links.sender(conn)?;
         if let RaftFrame::Message(message) = &frame
@@ -296,7 +318,7 @@ impl Machine {
             self.log_seldom(now, Level::Warn, text);
             return None;
         }
-        Some(Passed::Frame { id, replica, incoming, frame })
+        Some(Passed::Frame { replica, incoming: true, frame })
     }
 
     fn hear(&mut self, now: Instant, id: &str, beat: Option<Beat>) {
@@ -355,7 +377,7 @@ impl Machine {
             let address = self.links.address_of(conn).map(|address| address.to_string()).unwrap_or_default();
             self.log(Level::Info, format!("linked to a server: name={} id={id} address={address}", hello.server.name));
         }
-        is_new.then_some(Passed::Up(replica))
+        Some(if is_new { Passed::Up(replica) } else { Passed::News })
     }
 
     fn objection(&self, hello: &Hello) -> Option<String> {

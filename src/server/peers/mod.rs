@@ -4,26 +4,38 @@
 //! thread.
 
 mod book;
+mod facts;
 mod founding;
+mod keys;
 mod links;
 mod machine;
+pub(super) mod members;
+mod snapshots;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
+
+use log::Level;
 
 use crate::base::id::{ConnId, ReplicaId};
 use crate::base::time::{Instant, WallTime};
 use crate::consensus::{self, Membership, Progress};
-use crate::state::State;
-use crate::wire::raft::{Beat, KeyFile, RaftFrame, RaftMessage};
+use crate::wire::raft::{Beat, RaftFrame, RaftMessage};
 
+use self::keys::Exchange;
 use self::machine::{Act, Machine, Passed};
+use self::members::Changes;
+use self::snapshots::Transfers;
 use super::Server;
 use super::links::Via;
 use super::port::{Output, Settings};
+
+/// Between two looks at servers, keys and members, while there are other servers.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// What is known of other servers.
 #[derive(Debug)]
@@ -31,29 +43,70 @@ pub(super) struct Peers {
     pub(super) machine: Machine,
     /// Who is a member, once that is told.
     pub(super) members: Option<Membership>,
+    /// How far each member is; on the leader.
+    pub(super) progress: BTreeMap<u64, Progress>,
+    pub(super) changes: Changes,
+    pub(super) keys: Exchange,
+    pub(super) transfers: Transfers,
     /// Replicas that the consensus thread was told of as unreachable, until something was sent again.
     unreachable: BTreeSet<u64>,
+    /// When all this is looked at next; none while this server is alone.
+    look_at: Option<Instant>,
+    /// It was said that keys travel in the clear.
+    warned_of_clear_keys: bool,
 }
 
 impl Peers {
     pub(super) fn new(settings: &Settings, now: Instant, wall: WallTime) -> Peers {
-        Peers { machine: Machine::new(settings, now, wall), members: None, unreachable: BTreeSet::new() }
+        Peers {
+            machine: Machine::new(settings, now, wall),
+            members: None,
+            progress: BTreeMap::new(),
+            changes: Changes::default(),
+            keys: Exchange::default(),
+            transfers: Transfers::default(),
+            unreachable: BTreeSet::new(),
+            look_at: None,
+            warned_of_clear_keys: false,
+        }
     }
 
     /// When something is due.
     pub(super) fn next(&self) -> Option<Instant> {
-        self.machine.next()
+        let times = [self.machine.next(), self.look_at, self.changes.look_at, self.keys.next(), self.transfers.next()];
+        times.into_iter().flatten().min()
+    }
+
+    /// Whether a replica has a vote.
+    pub(super) fn is_voter(&self, replica: u64) -> bool {
+        self.members.as_ref().is_some_and(|members| members.voters.contains(&ReplicaId(replica)))
+    }
+
+    /// Whether a replica is a member, with a vote or without.
+    pub(super) fn is_member(&self, replica: u64) -> bool {
+        let learns = self.members.as_ref().is_some_and(|members| members.learners.contains(&ReplicaId(replica)));
+        learns || self.is_voter(replica)
     }
 }
 
 impl Server {
     pub(super) fn on_peers_due(&mut self, now: Instant) {
-        if self.peers.machine.next().is_some_and(|due| due <= now) {
-            self.refresh_own_beat();
-            self.peers.machine.on_due(now);
-            self.perform_peers(now);
-            self.peers.unreachable.clear();
+        if self.peers.next().is_none_or(|due| now < due) {
+            return;
         }
+        self.refresh_own_beat();
+        self.peers.machine.on_due(now);
+        self.perform_peers(now);
+        self.on_transfers_due(now);
+        self.on_exchange_due(now);
+        self.look_at_members(now);
+        if self.peers.look_at.is_some_and(|at| at <= now) {
+            self.peers.look_at = None;
+            self.peers.unreachable.clear();
+            self.look_at_keys(now);
+            self.refresh_servers(now);
+        }
+        self.perform_peers(now);
     }
 
     /// What beats say of this server.
@@ -65,7 +118,7 @@ impl Server {
             applied: self.notified_index,
             last_index: self.notified_index,
             leader: known.leader.map_or(0, |leader| leader.0),
-            leaving: self.draining.is_some(),
+            leaving: self.is_leaving(),
             digest_index: 0,
             digest: Vec::new(),
         };
@@ -73,6 +126,9 @@ impl Server {
 
     /// Does what the machine wants done.
     fn perform_peers(&mut self, now: Instant) {
+        if self.peers.look_at.is_none() && !self.is_alone() {
+            self.peers.look_at = Some(now + LOOK);
+        }
         while let Some(act) = self.peers.machine.poll_act() {
             match act {
                 Act::Dial(address) => self.dial(Via::Raft(address)),
@@ -111,7 +167,11 @@ impl Server {
 
     /// A link has ended; `address` of one that we dialled.
     pub(super) fn on_raft_closed(&mut self, now: Instant, id: ConnId, address: Option<&Arc<str>>) {
-        self.peers.machine.on_closed(now, id, address);
+        let server = self.peers.machine.on_closed(now, id, address);
+        let replica = server.and_then(|id| Some(self.peers.machine.book.peer(&id)?.server.replica));
+        if let Some(replica) = replica {
+            self.pause_sending(replica);
+        }
         self.perform_peers(now);
     }
 
@@ -121,13 +181,44 @@ impl Server {
         self.perform_peers(now);
         match passed {
             None => {}
+            Some(Passed::News) => {
+                self.refresh_servers(now);
+                self.look_soon(now);
+            }
             Some(Passed::Up(replica)) => {
                 self.peers.unreachable.remove(&replica);
+                self.begin_sending(now, replica);
+                self.warn_of_clear_keys();
+                self.refresh_servers(now);
+                self.look_soon(now);
             }
-            Some(Passed::Frame { replica, incoming, frame, .. }) => match frame {
+            Some(Passed::Frame { replica, incoming, frame }) => match frame {
                 RaftFrame::Message(message) if incoming => self.take_message(now, replica, *message),
-                _ => {}
+                RaftFrame::KeysWanted { .. } | RaftFrame::Key { .. } | RaftFrame::KeyKept { .. } => {
+                    self.on_key_frame(now, id, replica, frame);
+                }
+                _ => self.on_snapshot_frame(now, id, replica, frame),
             },
+        }
+    }
+
+    /// Sends a frame on a link; false when the link is gone or has too much to send.
+    fn send_frame(&mut self, now: Instant, conn: ConnId, frame: &RaftFrame) -> bool {
+        self.with_conn(now, conn, |now, c| c.send_raft(now, frame)).unwrap_or(false)
+    }
+
+    /// All servers are told that this one stops.
+    pub(super) fn say_leaving(&mut self, now: Instant) {
+        self.refresh_own_beat();
+        self.peers.machine.beat_now(now);
+        self.perform_peers(now);
+    }
+
+    /// Without TLS whoever listens between servers reads the keys.
+    fn warn_of_clear_keys(&mut self) {
+        if self.settings.dial_tls.is_none() && !std::mem::replace(&mut self.peers.warned_of_clear_keys, true) {
+            let text = "servers are linked without TLS: keys of the key ring travel between them in the clear";
+            self.log(Level::Warn, text.to_owned());
         }
     }
 
@@ -149,42 +240,17 @@ impl Server {
         let link = self.peers.machine.links.to_replica(to);
         let link = link.filter(|_| !self.peers.machine.removed);
         let frame = RaftFrame::Message(Box::new(message));
-        let sent = link.and_then(|conn| self.with_conn(now, conn, |now, c| c.send_raft(now, &frame)));
-        if sent == Some(true) {
+        if link.is_some_and(|conn| self.send_frame(now, conn, &frame)) {
             self.peers.unreachable.remove(&to);
         } else if self.peers.unreachable.insert(to) {
             self.to_consensus.push(consensus::Input::Unreachable(ReplicaId(to)));
         }
     }
 
-    pub(super) fn on_send_snapshot(&mut self, _now: Instant, _message: RaftMessage, _state: Arc<State>) {}
-
-    pub(super) fn on_snapshot_chunk(
-        &mut self,
-        _now: Instant,
-        _ticket: u64,
-        _number: u32,
-        _bytes: Vec<u8>,
-        _last: bool,
-    ) {
-    }
-
-    pub(super) fn on_snapshot_whole(&mut self, _now: Instant, _ticket: u64, _result: Result<Arc<State>, String>) {}
-
-    pub(super) fn on_members(&mut self, now: Instant, members: Membership) {
-        self.peers.machine.on_members(now, &members);
-        self.peers.members = Some(members);
-        self.perform_peers(now);
-    }
-
-    pub(super) fn on_progress(&mut self, _now: Instant, _progress: Vec<Progress>) {}
-
     pub(super) fn on_cluster_kept(&mut self, now: Instant) {
         self.peers.machine.on_kept(now);
         self.perform_peers(now);
+        self.refresh_servers(now);
+        self.look_soon(now);
     }
-
-    pub(super) fn on_key_files(&mut self, _now: Instant, _files: Vec<(String, KeyFile)>) {}
-
-    pub(super) fn on_key_kept(&mut self, _now: Instant, _key_id: &str, _error: Option<String>) {}
 }

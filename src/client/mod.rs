@@ -74,7 +74,7 @@ impl Client {
         let deadline = Instant::now() + limit;
         self.last_seq += 1;
         let bytes = call::encode_request(self.last_seq, method, &request.to_bytes());
-        let kept = self.connection.take().filter(Channel::looks_alive);
+        let kept = self.connection.take().and_then(|mut kept| kept.looks_alive().then_some(kept));
         let reused = kept.is_some();
         let answer = match kept {
             Some(channel) => self.exchange(channel, &bytes, deadline),

@@ -80,11 +80,48 @@ fn a_kept_connection_found_dead_costs_a_new_one_and_no_error() {
     for _ in 0..3 {
         ping(&mut client).unwrap();
         // Until the server's end has arrived, the look cannot see it.
-        while client.connection.as_ref().is_some_and(Channel::looks_alive) {
+        while client.connection.as_mut().is_some_and(Channel::looks_alive) {
             std::thread::yield_now();
         }
     }
     assert_eq!(client.last_seq, 3);
+}
+
+// R3.4: what a TLS 1.3 server sends after the handshake is no reason to dial again; its end is.
+#[test]
+fn tickets_do_not_end_a_kept_connection() {
+    let folder = tempfile::tempdir().unwrap();
+    certificates(folder.path(), &["server.global.nomad"]);
+    let calls = AtomicUsize::new(0);
+    let own = Some((folder.path().join("server.global.nomad.pem"), folder.path().join("server.global.nomad-key.pem")));
+    let tls = load_tls(&TlsFiles { ca_file: folder.path().join("ca.pem"), own }, &ServerName::Any).unwrap();
+    let address = serve(Some(server_tls(folder.path(), "server.global.nomad")), move |_, _| {
+        match calls.fetch_add(1, Ordering::SeqCst) {
+            2 => Act::ReplyAndClose(vec![0x80]),
+            _ => Act::Reply(vec![0x80]),
+        }
+    });
+    let mut client = Client::new(Settings { address, tls: Some(tls), timeout: Duration::from_secs(20) });
+    for _ in 0..2 {
+        ping(&mut client).unwrap();
+        assert!(client.connection.as_mut().unwrap().looks_alive());
+        assert!(client.connection.as_mut().unwrap().looks_alive());
+    }
+    ping(&mut client).unwrap();
+    while client.connection.as_mut().is_some_and(Channel::looks_alive) {
+        std::thread::yield_now();
+    }
+    ping(&mut client).unwrap();
+}
+
+// R3.1: a byte that nobody asked for.
+#[test]
+fn a_kept_connection_that_speaks_out_of_turn_is_not_used() {
+    let stray = [&[0x83][..], b"\xa5Error\xa0\xa3Seq\x01\xadServiceMethod\xabStatus.Ping\x80", &[0x80]].concat();
+    let address = serve(None, move |_, _| Act::Bytes(stray.clone()));
+    let mut client = client(address);
+    ping(&mut client).unwrap();
+    assert!(!client.connection.as_mut().unwrap().looks_alive());
 }
 
 #[test]

@@ -311,7 +311,11 @@ impl Server {
                 Some(Via::Pool(address)) => self.on_pool_ready(now, id, &address),
                 Some(Via::Accepted(_)) | None => {}
             },
-            Event::Lost { stream, written } => self.on_call_lost(now, id, stream, written),
+            Event::Lost { stream, written } => match self.link(id).and_then(|link| link.take_busy(stream)) {
+                Some(Busy::Forward(_)) => self.on_call_lost(now, id, stream, written),
+                Some(busy) => self.end_busy(now, id, stream, busy),
+                None => {}
+            },
             Event::Closed => {}
         }
     }

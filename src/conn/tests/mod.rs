@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod calls;
+mod dialled;
 mod first_byte;
 mod http;
 mod http_pieces;
@@ -30,6 +31,7 @@ use super::Event;
 use super::Limits;
 use super::RpcCall;
 use super::Security;
+use super::layers::Layer;
 use super::report::Cause;
 
 pub(super) const DATA: FrameType = FrameType::Data;
@@ -74,7 +76,7 @@ impl Rig {
         Rig::of(Conn::accept_http(Instant::ZERO, Arc::new(limits), security))
     }
 
-    fn of(conn: Conn) -> Rig {
+    pub(super) fn of(conn: Conn) -> Rig {
         Rig { conn, now: Instant::ZERO, events: Vec::new(), sent: Vec::new() }
     }
 

@@ -293,7 +293,7 @@ fn calls_to_the_peer_are_matched_and_closed() {
 }
 
 #[test]
-fn a_call_to_the_peer_that_is_not_answered_is_gone() {
+fn a_call_to_the_peer_that_is_not_answered_is_lost() {
     for answer in [
         fin(2),
         frame(WINDOW, RST, 2, 0),
@@ -308,7 +308,9 @@ fn a_call_to_the_peer_that_is_not_answered_is_gone() {
         if answer.len() == 5 {
             rig.eof();
         }
-        assert_eq!(rig.events.iter().filter(|event| **event == Event::Gone(id(2))).count(), 1, "{answer:02x?}");
+        let lost = rig.events.iter().filter(|event| matches!(event, Event::Lost { stream: StreamId(2), .. })).count();
+        assert_eq!(lost, 1, "{answer:02x?}");
+        assert!(!rig.events.contains(&Event::Gone(id(2))));
     }
     let mut rig = v2();
     rig.conn.call(rig.now, "A.B", &[0x80]).unwrap();

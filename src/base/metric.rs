@@ -163,6 +163,8 @@ metrics! {
         "Index of the last entry applied.";
     RaftTerm: Gauge "holdfast.raft.term" "holdfast_raft_term" None,
         "The term.";
+    RaftDiverged: Gauge "holdfast.raft.diverged" "holdfast_raft_diverged" None,
+        "1 once this server's state was found to differ from that of the others.";
     Leader: Gauge "holdfast.raft.leader" "holdfast_raft_is_leader" None,
         "1 while this server leads and serves consistent reads.";
     CertificateExpiry: Gauge "holdfast.tls.certificate_expiry" "holdfast_tls_certificate_expiry_timestamp_seconds"

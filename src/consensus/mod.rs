@@ -190,6 +190,13 @@ pub enum Notice {
         /// What happened.
         events: Vec<Event>,
     },
+    /// A [`Command::DigestMark`] was applied, and this is the state at it: to be compared with that of other replicas.
+    Marked {
+        /// The entry.
+        index: Index,
+        /// Shares all with the root; later entries do not change it.
+        state: Arc<State>,
+    },
     /// A proposal has come to its end.
     Resolved {
         /// Which.
@@ -338,6 +345,12 @@ pub trait Log {
     /// # Errors
     /// Whatever the disk said, with the path.
     fn compact(&mut self, up_to: Index) -> Result<(), String>;
+
+    /// Drops all entries, and stores this: the log begins anew behind a snapshot that is on disk.
+    ///
+    /// # Errors
+    /// Whatever the disk said, with the path.
+    fn begin_anew(&mut self, hard_state: HardState) -> Result<(), String>;
 }
 
 /// What the disk held when the process began.

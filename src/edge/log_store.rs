@@ -150,6 +150,12 @@ impl Log for RaftEngineLog {
             Err(why) => Err(self.fail(why)),
         }
     }
+
+    fn begin_anew(&mut self, hard_state: HardState) -> Result<(), String> {
+        // The stamp follows in the same record: either both happened or none.
+        self.batch.add_command(GROUP, Command::Clean);
+        self.write(Some(hard_state))
+    }
 }
 
 /// How raft-engine finds an entry's index.

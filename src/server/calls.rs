@@ -175,6 +175,12 @@ impl Server {
         let acl_enabled = self.settings.acl_enabled;
         let Some(active) = self.active(id) else { return };
         let served = active.query.method.served(acl_enabled);
+        if self.leader.diverged && served != Access::Local {
+            // R8.18: nothing that this server holds is to be believed.
+            let leader = self.leader.view();
+            return self.answer_error(now, id, after_hold(leader));
+        }
+        let Some(active) = self.active(id) else { return };
         match route(served, &active.fields, &region, known) {
             Decision::Here => self.run_call(now, id),
             Decision::HereOnceCaughtUp => self.catch_up(now, id),
@@ -307,6 +313,7 @@ impl Server {
             (JobOutcome::Shown(reply), _) => self.on_shown(now, job, reply),
             (JobOutcome::Resealed(batch), _) => self.on_resealed(now, batch),
             (JobOutcome::Unpacked(result), _) => self.on_unpacked(now, result),
+            (JobOutcome::Digested { index, digest }, _) => self.on_digested(now, index, digest),
             (JobOutcome::Panicked(text), group) => {
                 self.metrics.count(Id::HandlerPanic);
                 self.log(Level::Error, format!("a handler failed, please report this: {text}"));
@@ -339,6 +346,9 @@ impl Server {
             Outcome::Propose { command, finish } => {
                 if let Some(queue) = self.must_wait_its_turn(id, &finish) {
                     return self.queue(now, id, queue);
+                }
+                if let Some(text) = self.refused_for_space() {
+                    return self.answer_error(now, id, &text);
                 }
                 let Some(active) = self.active(id) else { return };
                 active.step = Step::Proposing(finish);

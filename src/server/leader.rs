@@ -39,6 +39,8 @@ pub(super) struct Leader {
     pub(super) lease: Instant,
     /// The keys are there that this leadership seals and signs with.
     has_keys: bool,
+    /// The state differs from that of the other servers: nothing is served any more.
+    pub(super) diverged: bool,
 }
 
 impl Leader {
@@ -49,6 +51,10 @@ impl Leader {
 
 impl Server {
     pub(super) fn on_leadership(&mut self, now: Instant, known: Leadership) {
+        let known = match self.leader.diverged {
+            true => Leadership { term: known.term, ..Leadership::default() },
+            false => known,
+        };
         let (was_ready, was_self) = (self.leader.known.ready, self.leader.known.is_self);
         self.leader.known = known;
         let begins = self.leader.known.is_self && self.leader.known.ready && !was_ready;

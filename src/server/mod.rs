@@ -147,6 +147,8 @@ pub struct Server {
     said_status: String,
     /// Leadership is being handed over before the drain, until this time at most.
     handing_over: Option<Instant>,
+    /// Free bytes on the disk of the data folder, while they are too few for writes.
+    short_of_space: Option<u64>,
     /// The time of the input at hand.
     now: Instant,
     /// The certificate that ends first, and when (seconds since the Unix epoch).
@@ -262,6 +264,7 @@ impl Server {
             to_consensus: Vec::new(),
             draining: None,
             handing_over: None,
+            short_of_space: None,
             now,
             ended: false,
             said_ready: false,
@@ -409,6 +412,7 @@ impl Server {
                         self.metrics.add(Id::EventsDropped, dropped as u64);
                     }
                 }
+                Notice::Marked { index, state } => self.on_marked(index, state),
                 Notice::Resolved { id, resolution } => self.on_resolved(now, id, resolution),
                 Notice::Leadership(leadership) => {
                     self.on_leadership(now, leadership);
@@ -545,6 +549,7 @@ impl Server {
             self.metrics.set_labelled(Id::CertificateExpiry, file, *ends as f64);
         }
         self.ctx.acl_bootstrap_reset = facts.acl_bootstrap_reset;
+        self.note_space(facts.disk_free_bytes);
         let next = facts.certificates.iter().min_by_key(|(_, ends)| *ends);
         self.certificate_ends = next.cloned();
         self.say_status();

@@ -256,6 +256,13 @@ pub enum Work {
         /// So many are looked at.
         most: usize,
     },
+    /// Takes a digest of each table of a state.
+    Digest {
+        /// The entry whose state it is.
+        index: u64,
+        /// That state.
+        state: Arc<State>,
+    },
     /// Unpacks a snapshot and looks whether all of it is whole.
     Restore {
         /// The archive.
@@ -274,6 +281,13 @@ pub enum JobOutcome {
     Streaming(StreamOutcome),
     /// Of [`Work::Reseal`].
     Resealed(Batch),
+    /// Of [`Work::Digest`].
+    Digested {
+        /// The entry.
+        index: u64,
+        /// The tables' digests.
+        digest: Vec<u8>,
+    },
     /// Of [`Work::Restore`]; or why not, as the caller is told.
     Unpacked(Result<Arc<Unpacked>, String>),
     /// The handler panicked: a fault of ours. The text is for the log; the caller sees `internal error`.

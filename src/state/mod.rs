@@ -19,6 +19,7 @@ mod sections;
 mod servers;
 pub mod snapshot;
 pub mod table;
+pub mod table_digests;
 pub mod var;
 mod var_rows;
 mod var_writes;

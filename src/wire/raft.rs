@@ -165,7 +165,7 @@ pub struct Beat {
     pub leaving: bool,
     /// The index at which `digest` was taken; 0 for none.
     pub digest_index: u64,
-    /// SHA-256 of its state at that index.
+    /// Digests of the tables of its state at that index.
     pub digest: Vec<u8>,
 }
 

@@ -154,7 +154,7 @@ pub fn child() {
                 let node = nodes::register(mark % NODES, mark, 100).node.raw;
                 Proposal { id: CallId(mark), session: None, command: entry::Command::NodeRegister { node } }
             });
-            commands.send(ConsensusCommand::Propose(proposals.collect())).unwrap();
+            commands.send(ConsensusCommand::Propose(clock.now(), proposals.collect())).unwrap();
             (first, waiting) = (first + BATCH, BATCH);
         }
         assert!(thread.as_ref().is_ok_and(|thread| !thread.is_finished()));

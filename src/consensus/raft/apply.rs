@@ -34,6 +34,9 @@ impl RaftReplica {
             }
         };
         let done = self.state.apply(index, term, &entry);
+        if matches!(entry.command, Command::DigestMark) {
+            self.round.applied.push(Notice::Marked { index, state: self.root() });
+        }
         self.applied = index.0;
         self.last_time_unix_nanos = self.last_time_unix_nanos.max(entry.time_unix_nanos);
         self.snapshots.bytes_since += raft_entry.data.len() as u64 + ENTRY_OVERHEAD_BYTES;

@@ -198,12 +198,8 @@ mod tests {
         let mut book = Book::new(server("a", 1, "a:1", 1));
         book.learn(&server("c", 3, "c:1", 1));
         let hello = |change: fn(&mut Hello)| {
-            let mut hello = Hello {
-                version: 1,
-                cluster_id: "x".to_owned(),
-                server: server("b", 2, "b:1", 1),
-                ..Hello::default()
-            };
+            let mut hello =
+                Hello { version: 1, cluster_id: "x".to_owned(), server: server("b", 2, "b:1", 1), ..Hello::default() };
             change(&mut hello);
             hello
         };

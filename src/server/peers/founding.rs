@@ -156,8 +156,8 @@ impl Founding {
             true => Some(own.replica),
             false => book.peer(id).map(|peer| peer.server.replica),
         };
-        let mut voters: Vec<ReplicaId> = founders.iter().map(replica).collect::<Option<Vec<u64>>>()?
-            .into_iter().map(ReplicaId).collect();
+        let mut voters: Vec<ReplicaId> =
+            founders.iter().map(replica).collect::<Option<Vec<u64>>>()?.into_iter().map(ReplicaId).collect();
         voters.sort_unstable();
         self.founded = true;
         Some(Step::Found(voters))
@@ -222,7 +222,10 @@ impl Founding {
     fn conclude(&mut self, book: &Book) -> Option<Step> {
         let agreed = |id: &String| {
             *id == self.own_id
-                || book.peer(id).and_then(|peer| peer.told.as_ref()).is_some_and(|told| told.founders == self.kept.founders)
+                || book
+                    .peer(id)
+                    .and_then(|peer| peer.told.as_ref())
+                    .is_some_and(|told| told.founders == self.kept.founders)
         };
         if !self.kept.founders.iter().all(agreed) {
             return None;
@@ -239,16 +242,23 @@ impl Founding {
             None => id.to_owned(),
         };
         if !self.allowed {
-            return "bootstrap_expect is not more than half of the servers that join names: nothing is founded".to_owned();
+            return "bootstrap_expect is not more than half of the servers that join names: nothing is founded"
+                .to_owned();
         }
         if self.kept.founders.is_empty() {
-            let known: Vec<&str> = book.peers().filter(|(_, peer)| peer.told.is_some())
-                .map(|(_, peer)| peer.server.name.as_str()).collect();
+            let known: Vec<&str> = book
+                .peers()
+                .filter(|(_, peer)| peer.told.is_some())
+                .map(|(_, peer)| peer.server.name.as_str())
+                .collect();
             return format!("waiting for {} servers, know {}: {}", self.expect, known.len() + 1, known.join(","));
         }
         let agreed = |id: &&String| {
             **id != self.own_id
-                && book.peer(id).and_then(|peer| peer.told.as_ref()).is_none_or(|told| told.founders != self.kept.founders)
+                && book
+                    .peer(id)
+                    .and_then(|peer| peer.told.as_ref())
+                    .is_none_or(|told| told.founders != self.kept.founders)
         };
         let silent: Vec<String> = self.kept.founders.iter().filter(agreed).map(|id| name(id)).collect();
         format!("waiting for founders that have not agreed: {}", silent.join(","))

@@ -24,7 +24,7 @@ const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 const SILENCE_MAX: Duration = Duration::from_secs(15);
 /// A link that was refused is kept so long, for the reason to arrive.
 const REFUSED_LINGER: Duration = Duration::from_secs(1);
-/// An address that led to a server which another one leads to as well is looked at again after this.
+/// An address of a server that another address has a link to rests for so long.
 const ALIAS_LOOK: Duration = Duration::from_secs(60);
 /// Links that came in, at most.
 const INCOMING_MAX: usize = 128;
@@ -373,8 +373,14 @@ impl Links {
         self.by_id.values().copied().collect()
     }
 
+    /// All links that we dialled and on which a hello went out.
+    pub(super) fn dialled(&self) -> Vec<ConnId> {
+        self.outgoing.iter().filter(|(_, link)| !link.over).map(|(conn, _)| *conn).collect()
+    }
+
     /// How many connections of raft there are, both ways.
-    pub(in crate::server) fn count(&self) -> usize {
+    #[cfg(test)]
+    pub(super) fn count(&self) -> usize {
         self.outgoing.len() + self.incoming.len()
     }
 
@@ -436,7 +442,8 @@ impl Links {
             }
             if link.answered + limit <= now {
                 link.over = true;
-                wants.push(Want::Close(*conn, if link.id.is_some() { "no answer in time" } else { "no hello in time" }));
+                wants
+                    .push(Want::Close(*conn, if link.id.is_some() { "no answer in time" } else { "no hello in time" }));
             } else if link.id.is_some() && link.beat_at <= now {
                 link.number += 1;
                 link.beat_at = now + self.pace.beat;

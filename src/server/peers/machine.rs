@@ -194,7 +194,7 @@ impl Machine {
             None => self.remember(),
         }
         if std::mem::take(&mut self.hello_is_old) {
-            for conn in self.links.usable() {
+            for conn in self.links.dialled() {
                 let hello = self.hello();
                 self.acts.push_back(Act::Send(conn, RaftFrame::Hello(Box::new(hello))));
             }
@@ -395,7 +395,8 @@ impl Machine {
         if hello.server == *self.book.own() {
             self.links.is_itself(conn);
         } else {
-            let text = format!("another server has this server's id, a copied data folder? address={}", hello.server.rpc_addr);
+            let text =
+                format!("another server has this server's id, a copied data folder? address={}", hello.server.rpc_addr);
             self.log_seldom(now, Level::Error, text);
             self.links.on_refused(conn);
         }

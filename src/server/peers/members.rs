@@ -8,9 +8,9 @@ use std::time::Duration;
 use log::Level;
 
 use crate::api::outcome::{ClusterChange, Reply};
-use crate::base::id::{CallId, Index, ReplicaId};
+use crate::base::id::{CallId, ReplicaId};
 use crate::base::time::Instant;
-use crate::consensus::{self, Membership, MemberChange, Progress, Resolution};
+use crate::consensus::{self, MemberChange, Membership, Progress, Resolution};
 use crate::wire::body::operator::AutopilotConfig;
 use crate::wire::entry::Command;
 use crate::wire::entry::server::ServerRecord;
@@ -168,8 +168,15 @@ impl Server {
         let (own_index, wall) = (self.notified_index, self.wall);
         let limit = self.settings.election_timeout * 2;
         let links = &self.peers.machine.links;
-        let linked: BTreeSet<String> =
-            self.peers.machine.book.peers().map(|(id, _)| id).filter(|id| links.to_server(id).is_some()).cloned().collect();
+        let linked: BTreeSet<String> = self
+            .peers
+            .machine
+            .book
+            .peers()
+            .map(|(id, _)| id)
+            .filter(|id| links.to_server(id).is_some())
+            .cloned()
+            .collect();
         let progress = &self.peers.progress;
         self.peers.machine.book.each(|peer| {
             let known = progress.get(&peer.server.replica);
@@ -218,7 +225,8 @@ impl Server {
             let joins = machine.book.peer(&record.id).is_some_and(|peer| {
                 peer.told.as_ref().is_some_and(|told| !told.removed) && machine.links.to_server(&record.id).is_some()
             });
-            if !self.peers.is_member(record.replica) && (!joins || self.peers.changes.removed.contains(&record.replica)) {
+            if !self.peers.is_member(record.replica) && (!joins || self.peers.changes.removed.contains(&record.replica))
+            {
                 commands.push(Command::ServerRemove { id: record.id.clone() });
             }
         }
@@ -325,7 +333,13 @@ impl Server {
     }
 
     /// Does what an operator asked for, on the leader.
-    pub(in crate::server) fn change_cluster(&mut self, now: Instant, call: CallId, change: ClusterChange, reply: Reply) {
+    pub(in crate::server) fn change_cluster(
+        &mut self,
+        now: Instant,
+        call: CallId,
+        change: ClusterChange,
+        reply: Reply,
+    ) {
         if !self.leader.view().is_self {
             return self.hold(now, call);
         }
@@ -372,11 +386,6 @@ impl Server {
         self.transfer(None, Change { call: None, what, removes: None, again: false });
         true
     }
-
-    /// The last index that this server has told of, for figures.
-    pub(in crate::server) fn applied_index(&self) -> Index {
-        Index(self.notified_index)
-    }
 }
 
 impl Change {
@@ -402,8 +411,12 @@ mod tests {
             ("two of three", vec![member(1, 0), member(2, 99), member(3, 99)], 3, None),
             ("it only restarts", vec![member(1, 0), member(2, 0), leaving(3, 99)], 3, None),
             ("one of two that are left of three", vec![member(1, 0), member(2, 99)], 3, None),
-            ("two of five, one after the other",
-                vec![member(1, 0), member(2, 0), member(3, 0), member(4, 70), member(5, 99)], 5, Some(5)),
+            (
+                "two of five, one after the other",
+                vec![member(1, 0), member(2, 0), member(3, 0), member(4, 70), member(5, 99)],
+                5,
+                Some(5),
+            ),
             ("below the majority of five", vec![member(1, 0), member(2, 0), member(3, 99)], 5, None),
             ("a learner", vec![member(1, 0), member(2, 99), learner(3, 100)], 3, Some(3)),
         ];

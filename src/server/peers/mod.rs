@@ -4,6 +4,7 @@
 //! thread.
 
 mod book;
+mod digest;
 mod facts;
 mod founding;
 mod keys;
@@ -26,6 +27,7 @@ use crate::base::time::{Instant, WallTime};
 use crate::consensus::{self, Membership, Progress};
 use crate::wire::raft::{Beat, RaftFrame, RaftMessage};
 
+use self::digest::Digests;
 use self::keys::Exchange;
 use self::machine::{Act, Machine, Passed};
 use self::members::Changes;
@@ -48,6 +50,7 @@ pub(super) struct Peers {
     pub(super) changes: Changes,
     pub(super) keys: Exchange,
     pub(super) transfers: Transfers,
+    pub(super) digests: Digests,
     /// Replicas that the consensus thread was told of as unreachable, until something was sent again.
     unreachable: BTreeSet<u64>,
     /// When all this is looked at next; none while this server is alone.
@@ -65,6 +68,7 @@ impl Peers {
             changes: Changes::default(),
             keys: Exchange::default(),
             transfers: Transfers::default(),
+            digests: Digests::default(),
             unreachable: BTreeSet::new(),
             look_at: None,
             warned_of_clear_keys: false,
@@ -104,6 +108,7 @@ impl Server {
             self.peers.look_at = None;
             self.peers.unreachable.clear();
             self.look_at_keys(now);
+            self.look_at_digests(now);
             self.refresh_servers(now);
         }
         self.perform_peers(now);
@@ -112,6 +117,7 @@ impl Server {
     /// What beats say of this server.
     fn refresh_own_beat(&mut self) {
         let known = &self.leader.known;
+        let (digest_index, digest) = self.peers.digests.own();
         self.peers.machine.own_beat = Beat {
             number: 0,
             term: known.term.0,
@@ -119,8 +125,8 @@ impl Server {
             last_index: self.notified_index,
             leader: known.leader.map_or(0, |leader| leader.0),
             leaving: self.is_leaving(),
-            digest_index: 0,
-            digest: Vec::new(),
+            digest_index,
+            digest,
         };
     }
 

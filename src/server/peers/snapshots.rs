@@ -80,15 +80,19 @@ fn transfer_of(message: &RaftMessage) -> u64 {
     let place = message.snapshot.clone().unwrap_or_default();
     let parts = [place.index, place.term, message.to, message.from];
     // FNV-1a over the parts: an id among a handful, not a secret.
-    parts.iter().flat_map(|part| part.to_be_bytes()).fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    })
+    parts
+        .iter()
+        .flat_map(|part| part.to_be_bytes())
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 impl Transfers {
     /// When something is due.
     pub(super) fn next(&self) -> Option<Instant> {
-        let sending = self.sending.values().map(|one| (one.progress + STALLED).min(one.look_at.unwrap_or(one.progress + STALLED)));
+        let sending = self
+            .sending
+            .values()
+            .map(|one| (one.progress + STALLED).min(one.look_at.unwrap_or(one.progress + STALLED)));
         sending.chain(self.receiving.as_ref().map(|one| one.progress + KEPT)).min()
     }
 
@@ -148,7 +152,9 @@ impl Server {
     }
 
     fn on_snapshot_ack(&mut self, now: Instant, to: u64, transfer: u64, next: u32, window: u32) {
-        let Some(one) = self.peers.transfers.sending.get_mut(&to).filter(|one| one.transfer == transfer) else { return };
+        let Some(one) = self.peers.transfers.sending.get_mut(&to).filter(|one| one.transfer == transfer) else {
+            return;
+        };
         one.progress = now;
         one.limit = next.saturating_add(window.min(WINDOW * 4));
         if one.ticket.is_none() {
@@ -162,7 +168,14 @@ impl Server {
         self.send_chunks(now, to);
     }
 
-    pub(in crate::server) fn on_snapshot_chunk(&mut self, now: Instant, ticket: u64, number: u32, bytes: Vec<u8>, last: bool) {
+    pub(in crate::server) fn on_snapshot_chunk(
+        &mut self,
+        now: Instant,
+        ticket: u64,
+        number: u32,
+        bytes: Vec<u8>,
+        last: bool,
+    ) {
         let Some(to) = self.peers.transfers.by_ticket(ticket) else { return };
         if let Some(one) = self.peers.transfers.sending.get_mut(&to) {
             one.asked = false;
@@ -264,7 +277,12 @@ impl Server {
         self.send_frame(now, conn, &RaftFrame::SnapshotAck { transfer, next, window: WINDOW });
     }
 
-    pub(in crate::server) fn on_snapshot_whole(&mut self, now: Instant, ticket: u64, result: Result<Arc<State>, String>) {
+    pub(in crate::server) fn on_snapshot_whole(
+        &mut self,
+        now: Instant,
+        ticket: u64,
+        result: Result<Arc<State>, String>,
+    ) {
         let Some(one) = self.peers.transfers.receiving.take_if(|one| one.transfer == ticket) else { return };
         self.output(Output::ForgetChunks { ticket });
         let (transfer, conn) = (one.transfer, one.conn);

@@ -31,8 +31,7 @@ use crate::base::time::{Instant, SteadyTime, WallTime};
 use crate::consensus::log::MemoryLog;
 use crate::consensus::proposals::{Proposals, command_kind, resolved};
 use crate::consensus::{
-    HardState, Input, Leadership, Limits, Membership, Notice, Output, Persist, Proposal, Recovered, Replica,
-    Resolution,
+    HardState, Input, Leadership, Limits, Membership, Notice, Output, Persist, Proposal, Recovered, Replica, Resolution,
 };
 use crate::state::State;
 use crate::wire::entry::Entry;
@@ -175,6 +174,10 @@ impl RaftReplica {
         }
         replica.found(&bootstrap.unwrap_or_default())?;
         replica.note_members();
+        if is_new && replica.members == Membership::default() {
+            // Also that there is none: whoever waits to found a group waits for this word.
+            replica.round.others.push(Notice::Members(Membership::default()));
+        }
         replica.advance(now);
         replica.finish_round(now);
         Ok(replica)

@@ -38,8 +38,8 @@ pub enum Errand {
 /// What is under way.
 #[derive(Debug, Default)]
 pub(super) struct Errands {
-    /// Dials by wire.
-    dials: BTreeMap<LinkId, u64>,
+    /// Dials by wire: their tickets, and to whom.
+    dials: BTreeMap<LinkId, (u64, usize)>,
     /// Snapshots that are sent: their chunks, and which is next.
     reading: BTreeMap<u64, (Vec<Vec<u8>>, usize)>,
     /// Snapshots that come in.
@@ -164,7 +164,7 @@ impl Process {
         match site_of(to).filter(|site| *site < ground.sites.len()) {
             Some(site) => {
                 let link = ground.dial(Place::Site(self.site), site, Fate::default());
-                self.errands.dials.insert(link, ticket);
+                self.errands.dials.insert(link, (ticket, site));
                 ground.after(timeout, Event::Process(self.life, Inner::DialTimeout(link)));
             }
             None => self.follow_ups.push_back(dial_failed(ticket, to, "no route to host")),
@@ -173,8 +173,7 @@ impl Process {
 
     /// A connection that was dialled is there.
     pub(super) fn connected(&mut self, ground: &mut Ground, link: LinkId) {
-        let Some(ticket) = self.errands.dials.remove(&link) else { return };
-        let Some(to) = ground.network.link(link).map(|link| link.to) else { return };
+        let Some((ticket, to)) = self.errands.dials.remove(&link) else { return };
         let conn = ConnId(self.ids.insert(()));
         self.sockets.insert(conn, Socket { link, side: Side::Client, parting: None });
         self.by_link.insert((link, Side::Client), conn);
@@ -183,18 +182,17 @@ impl Process {
     }
 
     /// A wire broke that was dialled and was not there yet; false when it is no such wire.
-    pub(super) fn dial_broken(&mut self, ground: &mut Ground, link: LinkId, to: usize, why: &str) -> bool {
-        let Some(ticket) = self.errands.dials.remove(&link) else { return false };
+    pub(super) fn dial_broken(&mut self, ground: &mut Ground, link: LinkId, why: &str) -> bool {
+        let Some((ticket, to)) = self.errands.dials.remove(&link) else { return false };
         self.feed(ground, dial_failed(ticket, &address(to), why));
         true
     }
 
     /// A dial has had its time.
     pub(super) fn dial_timeout(&mut self, ground: &mut Ground, link: LinkId) {
-        let Some(to) = ground.network.link(link).map(|link| link.to) else { return };
         if self.errands.dials.contains_key(&link) {
             ground.abort(link, Side::Client);
-            self.dial_broken(ground, link, to, "i/o timeout");
+            self.dial_broken(ground, link, "i/o timeout");
         }
     }
 

@@ -67,8 +67,7 @@ impl Process {
 
     /// A wire broke at the server's end.
     pub fn broken(&mut self, ground: &mut Ground, link: LinkId, side: Side) {
-        let to = ground.network.link(link).map_or(0, |link| link.to);
-        if side == Side::Client && self.dial_broken(ground, link, to, "connect: connection refused") {
+        if side == Side::Client && self.dial_broken(ground, link, "connect: connection refused") {
             return;
         }
         let Some(conn) = self.by_link.get(&(link, side)).copied() else { return };

@@ -257,7 +257,8 @@ impl RaftReplica {
         let disk = if self.is_alone() { None } else { self.disk.poll_timeout(self.limits.stalled_sync) };
         let handing_over = self.handing_over.as_ref().map(|one| one.until);
         let change = self.change_until.filter(|_| self.changing.is_some());
-        let all = [self.next_tick, self.proposals.poll_timeout(), disk, handing_over, change, self.reads.poll_timeout()];
+        let all =
+            [self.next_tick, self.proposals.poll_timeout(), disk, handing_over, change, self.reads.poll_timeout()];
         all.into_iter().flatten().min()
     }
 

@@ -224,9 +224,7 @@ impl RaftReplica {
 
     /// Whether this replica is the only member.
     pub(super) fn is_alone(&self) -> bool {
-        self.members.voters == [self.id]
-            && self.members.voters_outgoing.is_empty()
-            && self.members.learners.is_empty()
+        self.members.voters == [self.id] && self.members.voters_outgoing.is_empty() && self.members.learners.is_empty()
     }
 
     /// The lease of a group with one voter has no end; that of a leader of others begins with a round of heartbeats.

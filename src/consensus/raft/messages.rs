@@ -31,8 +31,7 @@ impl RaftReplica {
     pub(super) fn take_snapshot(&mut self, now: Instant, message: RaftMessage, state: Arc<State>) {
         let Some(message) = wire::from_wire(message) else { return };
         let place = message.get_snapshot().get_metadata().index;
-        if message.get_msg_type() != MessageType::MsgSnapshot || state.index().0 != place || self.disk.is_installing()
-        {
+        if message.get_msg_type() != MessageType::MsgSnapshot || state.index().0 != place || self.disk.is_installing() {
             return;
         }
         self.arriving = Some(state);

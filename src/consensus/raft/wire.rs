@@ -79,8 +79,7 @@ pub(super) fn from_wire(message: RaftMessage) -> Option<Message> {
 }
 
 fn entry_from_wire(entry: RaftEntry) -> Option<Entry> {
-    let mut out =
-        Entry { term: entry.term, index: entry.index, data: entry.data.into(), ..Entry::default() };
+    let mut out = Entry { term: entry.term, index: entry.index, data: entry.data.into(), ..Entry::default() };
     out.set_entry_type(EntryType::from_i32(i32::from(entry.kind))?);
     Some(out)
 }

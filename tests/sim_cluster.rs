@@ -12,7 +12,7 @@ use std::time::Duration;
 use holdfast::sim::{self, Fault, Options, Report, World};
 
 /// Seeds of a build, when nothing else is said.
-const SEEDS: u64 = 60;
+const SEEDS: u64 = 16;
 
 /// A mistake that is not caught in so many seeds is not caught.
 const MOST_SEEDS: u64 = 1000;

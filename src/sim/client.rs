@@ -321,7 +321,8 @@ impl Client {
                 Err(why) => return self.garbled(ground, &why),
             }
         } else {
-            Outcome::Refused(head.error)
+            // A server that passed the call on says so.
+            Outcome::Refused(head.error.trim_start_matches("rpc error: ").to_owned())
         };
         ground.note(&format!("client {} {asked:?} -> {outcome:?}", self.number));
         ground.history.end(operation, ground.now, outcome.clone());

@@ -47,10 +47,11 @@ fn check_cluster(case: &Case<'_>, wrongs: &mut Vec<String>) {
         let heard = case.history.operations.iter().filter(|one| one.asked.node() == node && one.invoked >= began);
         let heard = heard.filter(|one| one.returned <= at).filter_map(reset).filter(|reset| reset.sure);
         let last = heard.max_by_key(|reset| reset.from);
-        // A heartbeat whose answer was lost may have set a shorter time.
+        // A heartbeat whose answer was lost may have set a shorter time, and so may one that was asked before.
         let unsure = |from: Instant| {
             let others = case.history.operations.iter().filter(|one| one.asked.node() == node && one.returned >= from);
-            others.filter(|one| one.invoked <= at).filter_map(reset).any(|reset| !reset.sure)
+            let resets = others.filter(|one| one.invoked <= at).filter_map(reset);
+            resets.into_iter().any(|reset| !reset.sure || reset.from < began)
         };
         match last {
             Some(last) if at < last.from + last.least + GRACE && !unsure(last.from) => {

@@ -24,10 +24,12 @@ pub(crate) const SLACK: Duration = Duration::from_secs(5);
 pub(crate) const WRITE_SLACK: Duration = Duration::from_secs(15);
 
 /// How errors begin after which a write may have happened all the same.
-const UNSURE: [&str; 3] = ["leadership lost while committing log", "outcome unknown", "rpc error: outcome unknown"];
+const UNSURE: [&str; 2] = ["leadership lost while committing log", "outcome unknown"];
 
 /// Whether nobody knows if a write that was refused with this text was done.
 pub(crate) fn is_unsure(text: &str) -> bool {
+    // Another server may have passed it on.
+    let text = text.trim_start_matches("rpc error: ");
     UNSURE.iter().any(|unsure| text.starts_with(unsure))
 }
 

@@ -330,7 +330,7 @@ impl Streams {
                 self.mux.accept(stream);
                 self.act(world, stream, Stream::finished);
             }
-            session::Event::Reset(stream) | session::Event::Refused(stream) => {
+            session::Event::Reset(stream) => {
                 self.act(world, stream, |stream, cx| {
                     stream.lost(cx, Some("connection reset"));
                     Fate::Open

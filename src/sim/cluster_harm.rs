@@ -6,9 +6,11 @@ use std::sync::Arc;
 use crate::base::id::{Index, ReplicaId, Term};
 use crate::consensus::{Input, LEASE_FOR_EVER, Notice, Persist, Resolution};
 use crate::state::State;
-use crate::wire::entry::{Command, Entry};
+use crate::state::crc32c::crc32c;
+use crate::state::snapshot;
 use crate::wire::raft::RaftMessage;
 
+use super::disk::snapshot_bytes;
 use super::fault::Fault;
 use super::ground::Ground;
 use super::process::Process;
@@ -103,18 +105,21 @@ impl ClusterHarm {
     }
 }
 
-/// A state that lost something: the last of its nodes; or, where there is none, the time.
-fn harmed(mut state: State) -> State {
-    let node = state.nodes_from("").last().map(|node| node.id.to_string());
-    let time_unix_nanos = state.time_unix_nanos();
-    let (command, later) = match node {
-        Some(id) => (Command::NodeDeregister { node_ids: vec![id] }, 0),
-        None => (Command::Noop, 1),
-    };
-    let entry = Entry { time_unix_nanos: time_unix_nanos + later, session: None, command };
-    let index = state.index();
-    drop(state.apply(index, Term(1), &entry));
-    state
+/// A state in which one bit is another: of its time.
+fn harmed(state: State) -> State {
+    damaged(&state).and_then(|bytes| snapshot::read(&bytes).ok()).unwrap_or(state)
+}
+
+fn damaged(state: &State) -> Option<Vec<u8>> {
+    let mut bytes = snapshot_bytes(state);
+    let time = Some(state.time_unix_nanos()).filter(|time| *time != 0)?.to_be_bytes();
+    let at = bytes.windows(time.len()).position(|part| part == time)?;
+    *bytes.get_mut(at + time.len() - 1)? ^= 1;
+    // The first chunk: its length stands at byte 12, its content begins at 20 and is followed by its checksum.
+    let end = 20 + u32::from_be_bytes(*bytes.get(12..16)?.first_chunk()?) as usize;
+    let sum = crc32c(bytes.get(20..end)?).to_be_bytes();
+    bytes.get_mut(end..end + sum.len())?.copy_from_slice(&sum);
+    Some(bytes)
 }
 
 impl Process {

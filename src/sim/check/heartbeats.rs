@@ -9,6 +9,9 @@ use super::super::history::{Answered, Asked, NodeNumber, Operation, Outcome, SER
 use super::super::options::{FAILOVER_TTL, GRACE, MIN_TTL};
 use super::{Case, WRITE_SLACK};
 
+/// What a clock that goes wrong makes of the longest wait.
+const SKEW: Duration = Duration::from_millis(30);
+
 /// Something that may have set a node's timer.
 #[derive(Clone, Copy, Debug)]
 struct Reset {
@@ -54,10 +57,10 @@ fn check_cluster(case: &Case<'_>, wrongs: &mut Vec<String>) {
             resets.into_iter().any(|reset| !reset.sure || reset.from < began)
         };
         match last {
-            Some(last) if at < last.from + last.least + GRACE && !unsure(last.from) => {
+            Some(last) if at + SKEW < last.from + last.least + GRACE && !unsure(last.from) => {
                 wrongs.push(format!("node {node:?} was down at t={at}, heard at t={} for {:?}", last.from, last.least));
             }
-            None if at < began + FAILOVER_TTL && !unsure(began) => {
+            None if at + SKEW < began + FAILOVER_TTL && !unsure(began) => {
                 wrongs.push(format!("node {node:?} was down at t={at}, the leader began at t={began}"));
             }
             _ => {}

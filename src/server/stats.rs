@@ -23,7 +23,7 @@ impl Server {
         };
         let last_contact = match self.leader.heard {
             _ if known.is_self => "0".to_owned(),
-            Some(heard) => format!("{:?}", self.now.since(heard)),
+            Some(_) => format!("{:?}", self.ctx.last_contact),
             None => "never".to_owned(),
         };
         let servers = self.ctx.servers.len();

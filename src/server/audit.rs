@@ -30,6 +30,11 @@ pub(super) struct Written {
 }
 
 impl Written {
+    /// Of what changed the cluster rather than the state.
+    pub(super) fn at(index: Index) -> Written {
+        Written { index: index.0, conflict: false }
+    }
+
     pub(super) fn of(index: Index, result: &ApplyResult) -> Written {
         let conflict = match result {
             ApplyResult::NoMatch => true,

@@ -89,6 +89,7 @@ impl Server {
         if !self.is_alone() {
             self.refresh_servers(now);
         }
+        self.begin_to_follow();
         self.say_status();
         if view.ready || view.is_self != was_self {
             self.retry_held(now);
@@ -117,16 +118,28 @@ impl Server {
         }
         self.leader.has_keys = true;
         self.ctx.is_leader = self.leader.known.is_self;
-        if !self.said_ready {
-            self.said_ready = true;
-            let state = self.root.load_full();
-            let (nodes, variables) = (state.node_count(), state.var_count());
-            let text = format!("serving requests: nodes={nodes} variables={variables} index={}", state.index());
-            self.log(Level::Info, text);
-            self.output(Output::Ready);
-        }
+        self.say_ready();
         self.say_status();
         self.retry_held(now);
+    }
+
+    /// Another server leads, and can be asked: whatever comes is passed on to it.
+    pub(super) fn begin_to_follow(&mut self) {
+        if !self.leader.known.is_self && self.leader.known.leader.is_some() && !self.ctx.leader_rpc_addr.is_empty() {
+            self.say_ready();
+        }
+    }
+
+    fn say_ready(&mut self) {
+        if self.said_ready {
+            return;
+        }
+        self.said_ready = true;
+        let state = self.root.load_full();
+        let (nodes, variables) = (state.node_count(), state.var_count());
+        let text = format!("serving requests: nodes={nodes} variables={variables} index={}", state.index());
+        self.log(Level::Info, text);
+        self.output(Output::Ready);
     }
 
     /// Nodes that were not heard in time are marked down.

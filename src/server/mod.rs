@@ -54,6 +54,7 @@ use crate::base::time::{Instant, WallTime};
 use crate::base::timers::Timers;
 use crate::conn::report::Cause;
 use crate::consensus::{self, Notice, Proposal};
+use crate::forward::regions::Regions;
 use crate::state::State;
 use crate::state::watch::Touched;
 
@@ -161,7 +162,7 @@ impl Server {
             id: settings.server_id.clone(),
             region: settings.region.clone(),
             datacenter: settings.datacenter.clone(),
-            regions: vec![settings.region.clone()],
+            regions: Regions::new(&settings.region, &settings.regions).names(),
             rpc_addr: settings.advertise_rpc.clone(),
             bootstrap_expect: settings.bootstrap_expect,
             verify_tls_names: settings.verify_tls_names,
@@ -462,6 +463,7 @@ impl Server {
     fn on_reload(&mut self, now: Instant, reload: Reload) {
         self.settings.rpc_security = reload.rpc_security;
         self.settings.http_security = reload.http_security;
+        self.settings.dial_tls = reload.dial_tls;
         self.rpc_places.set_limit(reload.rpc_max_conns_per_client);
         self.http_places.set_limit(reload.http_max_conns_per_client);
         self.recheck_links(now, reload.tls_changed);

@@ -283,17 +283,12 @@ impl Server {
     }
 
     /// Another server told of regions and their servers.
-    #[allow(dead_code, reason = "called where servers tell each other of regions")]
     pub(super) fn learn_regions(&mut self, told: &[(String, Vec<String>)]) {
-        if self.forwarding.regions.learn(told) {
+        let is_new = self.forwarding.regions.learn(told);
+        self.peers.machine.regions = self.forwarding.regions.table();
+        if is_new {
             self.tell_regions();
         }
-    }
-
-    /// What is known of other regions, for telling other servers.
-    #[allow(dead_code, reason = "called where servers tell each other of regions")]
-    pub(super) fn known_regions(&self) -> Vec<(String, Vec<String>)> {
-        self.forwarding.regions.table()
     }
 
     fn tell_regions(&mut self) {
@@ -317,6 +312,7 @@ impl Server {
     fn on_region_peers(&mut self, region: &str, result: Result<Box<[u8]>, String>) {
         if let Ok(addresses) = result.and_then(|body| Vec::<String>::from_bytes(&body).map_err(|e| e.to_string())) {
             self.forwarding.regions.replace(region, addresses);
+            self.peers.machine.regions = self.forwarding.regions.table();
         }
     }
 

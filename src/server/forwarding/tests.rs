@@ -258,7 +258,7 @@ fn another_region_is_reached_by_any_of_its_servers() {
     assert_eq!(rig.answer::<String>(conn).unwrap_err(), "No path to region");
     rig.server.learn_regions(&[("mars".to_owned(), vec!["m:1".to_owned()])]);
     assert_eq!(rig.server.ctx.server.regions, ["global", "mars", "west"]);
-    assert_eq!(rig.server.known_regions().len(), 2);
+    assert_eq!(rig.server.peers.machine.regions.len(), 2);
 }
 
 #[test]

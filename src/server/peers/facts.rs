@@ -45,7 +45,8 @@ impl Server {
             let known = !address.is_empty();
             self.ctx.leader_rpc_addr = address.into();
             if known {
-                self.retry_held(now);
+                self.on_leader_news(now);
+                self.begin_to_follow();
             }
         }
     }
@@ -87,7 +88,12 @@ impl Server {
             last_heard: Some(Duration::ZERO),
             last_index: index,
             last_term: self.leader.known.term.0,
-            matched: if self.leader.known.is_self { index } else { 0 },
+            // By the same look as the others', up to a second old: else all of them seem to be behind.
+            matched: match self.peers.progress.get(&own.0) {
+                _ if !self.leader.known.is_self => 0,
+                Some(progress) => progress.matched.0,
+                None => index,
+            },
             stable_since: self.leader.since,
         }
     }

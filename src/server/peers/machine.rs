@@ -25,8 +25,6 @@ pub(super) const REMOVED: &str = "this server was removed from the cluster";
 const SAME_LINE: Duration = Duration::from_secs(10);
 /// Lines that are remembered for that.
 const LINES_MAX: usize = 64;
-/// Other regions that hellos tell of, and addresses of each, at most.
-const REGIONS_MAX: usize = 64;
 
 /// What the owner is to do.
 #[derive(Debug, PartialEq)]
@@ -43,6 +41,8 @@ pub(super) enum Act {
     Keep(ClusterFile),
     /// Found the group with these voters.
     Found(Vec<ReplicaId>),
+    /// Take in what another server knows of other regions.
+    Regions(Vec<(String, Vec<String>)>),
     /// Write a line to the log.
     Log(Level, String),
 }
@@ -68,8 +68,8 @@ pub(in crate::server) struct Machine {
     pub(super) own_beat: Beat,
     /// This server was a member and is none any more.
     pub(super) removed: bool,
-    /// Other regions, as the configuration and other servers tell of them.
-    pub(in crate::server) regions: BTreeMap<String, Vec<String>>,
+    /// What other servers are told of other regions.
+    pub(in crate::server) regions: Vec<(String, Vec<String>)>,
     acts: VecDeque<Act>,
     said: BTreeMap<String, Instant>,
     /// What hellos say has changed since they were sent.
@@ -108,7 +108,7 @@ impl Machine {
             founding,
             own_beat: Beat::default(),
             removed: false,
-            regions: settings.regions.iter().take(REGIONS_MAX).cloned().collect(),
+            regions: settings.regions.clone(),
             acts: VecDeque::new(),
             said: BTreeMap::new(),
             hello_is_old: false,
@@ -236,7 +236,7 @@ impl Machine {
             bootstrap_expect: self.founding.expect(),
             founders: self.founding.founders().to_vec(),
             known: self.book.known(),
-            regions: self.regions.iter().map(|(name, addresses)| (name.clone(), addresses.clone())).collect(),
+            regions: self.regions.clone(),
             removed: self.removed,
         }
     }
@@ -358,7 +358,9 @@ impl Machine {
             return None;
         }
         self.hello_is_old |= self.book.hear(now, hello);
-        self.learn_regions(hello);
+        if !hello.regions.is_empty() {
+            self.acts.push_back(Act::Regions(hello.regions.clone()));
+        }
         let (id, replica) = (&hello.server.id, hello.server.replica);
         if is_incoming {
             if let Some(older) = self.links.settle_incoming(now, conn, id, replica) {
@@ -430,23 +432,6 @@ impl Machine {
             let text = "this server was removed from the cluster; to add it again, start it with an empty data folder";
             self.log(Level::Error, format!("{text}: by={by}"));
             self.step(now);
-        }
-    }
-
-    fn learn_regions(&mut self, hello: &Hello) {
-        for (region, addresses) in &hello.regions {
-            if *region == self.book.own().region || region.is_empty() {
-                continue;
-            }
-            if self.regions.len() >= REGIONS_MAX && !self.regions.contains_key(region) {
-                continue;
-            }
-            let known = self.regions.entry(region.clone()).or_default();
-            for address in addresses {
-                if known.len() < REGIONS_MAX && !known.contains(address) {
-                    known.push(address.clone());
-                }
-            }
         }
     }
 

@@ -17,7 +17,7 @@ use crate::wire::entry::server::ServerRecord;
 use crate::wire::raft::{Beat, RaftFrame, ServerHello};
 
 use super::super::Server;
-use super::super::audit::UNKNOWN_OUTCOME;
+use super::super::audit::{UNKNOWN_OUTCOME, Written};
 use super::super::writing::Internal;
 use super::machine::REMOVED;
 
@@ -328,7 +328,12 @@ impl Server {
         }
         match resolution {
             Resolution::Applied { .. } if change.again => self.hold(now, call),
-            Resolution::Applied { .. } => self.answer(now, call, *reply),
+            Resolution::Applied { index, .. } => {
+                if let Some(active) = self.active(call) {
+                    active.written = Some(Written::at(index));
+                }
+                self.answer(now, call, *reply);
+            }
             Resolution::NotLeader => self.hold(now, call),
             Resolution::Rejected(why) => self.answer_error(now, call, &why),
             Resolution::Unknown => self.answer_error(now, call, UNKNOWN_OUTCOME),

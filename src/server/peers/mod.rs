@@ -151,6 +151,7 @@ impl Server {
                 }
                 Act::Keep(file) => self.output(Output::KeepCluster(file)),
                 Act::Found(voters) => self.to_consensus.push(consensus::Input::Bootstrap(voters)),
+                Act::Regions(regions) => self.learn_regions(&regions),
                 Act::Log(level, text) => self.log(level, text),
             }
         }

@@ -172,6 +172,7 @@ impl Net {
                     let now = self.now;
                     self.hosts[n].machine.as_mut().unwrap().on_members(now, &members);
                 }
+                Act::Regions(_) => {}
                 Act::Log(_, line) => self.hosts[n].lines.push(line),
             }
         }

@@ -34,6 +34,7 @@ fn rig_with(settings: Settings) -> Rig {
         rpc_addr: address.to_owned(),
         replica: nth,
         status: ServerStatus::Alive,
+        is_member: true,
         ..ServerEntry::default()
     };
     rig.server.ctx.servers = Arc::new([own, other(2, SECOND), other(3, THIRD)]);

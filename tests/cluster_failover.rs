@@ -158,3 +158,47 @@ fn a_lone_server_passes_the_same_judge() {
     say("lone, kill -9", &report);
     report.history.judge().assert_clean();
 }
+
+/// What is done to a cluster under load.
+type Harm = fn(&mut Cluster, usize, &Load);
+
+/// Harms, by the name they have in the table, and whether clients of all servers are asked, not only of followers.
+const HARMS: [(&str, bool, Harm); 4] = [
+    ("kill -9", false, |cluster, leader, _| cluster.kill(leader)),
+    ("graceful stop", false, |cluster, leader, _| assert_eq!(cluster.stop(leader), Some(0))),
+    ("rolling restart", true, |cluster, _, load| {
+        for at in 0..3 {
+            cluster.stop(at);
+            load.until_more(50);
+            cluster.run(at);
+            cluster.until_leader();
+            cluster.until_held(at, "rig/first", 1);
+        }
+    }),
+    ("SIGSTOP 3 s", false, |cluster, leader, _| {
+        cluster.pause(leader);
+        quiet_for(Duration::from_secs(3));
+        cluster.resume(leader);
+    }),
+];
+
+#[test]
+#[ignore = "measures rather than checks: run it by tests/bench/cluster_failover"]
+fn failover_table() {
+    let rounds = std::env::var("HOLDFAST_FAILOVER_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(3);
+    for (what, all, harm) in HARMS {
+        for _ in 0..rounds {
+            let mut cluster = Cluster::start(Shape::of(3).direct());
+            let leader = cluster.until_leader();
+            let servers = if all { vec![0, 1, 2] } else { cluster.running_but(leader) };
+            let load = Load::start(&cluster, Work::through(&servers));
+            load.until_more(500);
+            harm(&mut cluster, leader, &load);
+            load.until_more(500);
+            quiet_for(Duration::from_secs(2));
+            let report = load.finish();
+            say(what, &report);
+            report.failures.iter().take(5).for_each(|failure| eprintln!("    {failure}"));
+        }
+    }
+}

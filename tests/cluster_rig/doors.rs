@@ -103,7 +103,8 @@ impl Net {
         self.lock().let_in.get(&(from, to)).copied().unwrap_or(0)
     }
 
-    fn end(&self) {
+    /// Ends all connections: nothing passes any more.
+    pub fn end(&self) {
         let mut state = self.lock();
         state.ended = true;
         state.open.values().for_each(Open::reset);
@@ -255,7 +256,6 @@ impl Door {
 impl Drop for Door {
     fn drop(&mut self) {
         self.shut();
-        self.net.end();
     }
 }
 

@@ -66,7 +66,7 @@ pub struct Report {
     pub unanswered: u64,
     /// The longest time in which no write was acknowledged.
     pub longest_gap: Duration,
-    /// The longest that a single write took.
+    /// The longest that a single write took, whatever came of it.
     pub longest_write: Duration,
 }
 
@@ -103,6 +103,11 @@ impl Load {
         Load { shared, threads }
     }
 
+    /// Since its start.
+    pub fn time(&self) -> Duration {
+        self.shared.start.elapsed()
+    }
+
     pub fn acknowledged(&self) -> u64 {
         self.shared.acknowledged.load(Ordering::Relaxed)
     }
@@ -126,9 +131,11 @@ impl Load {
         let failures = std::mem::take(&mut *self.shared.failures.lock().unwrap());
         let mut ends: Vec<u64> = Vec::new();
         let mut longest_write = 0;
-        for write in history.writes.iter().filter(|write| matches!(write.outcome, Outcome::Done(_))) {
-            ends.push(write.end);
+        for write in &history.writes {
             longest_write = longest_write.max(write.end - write.begin);
+            if matches!(write.outcome, Outcome::Done(_)) {
+                ends.push(write.end);
+            }
         }
         ends.sort_unstable();
         let gap = ends.windows(2).map(|two| two[1] - two[0]).max().unwrap_or(0);
@@ -259,7 +266,8 @@ impl Client {
         let text = answer.text();
         match answer.status {
             409 => Outcome::Conflict,
-            _ if text.contains("outcome unknown") => Outcome::Unknown,
+            // The second is what the leader itself says when it loses the lead with the write under way.
+            _ if text.contains("outcome unknown") || text.contains("leadership lost") => Outcome::Unknown,
             status => {
                 self.fail(format!("write: {status} {text}"));
                 // What is refused without knowing is not said to be refused.

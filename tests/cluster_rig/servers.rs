@@ -96,7 +96,10 @@ impl Cluster {
 
     /// Starts none.
     pub fn prepare(shape: Shape) -> Cluster {
-        Cluster { _turn: Some(TURN.lock().unwrap_or_else(PoisonError::into_inner)), ..Cluster::beside(shape) }
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut cluster = Cluster::beside(shape);
+        cluster._turn = Some(turn);
+        cluster
     }
 
     /// One more beside one that is there.
@@ -313,5 +316,11 @@ impl Cluster {
         let body = config.to_string();
         let answer = caller.ask(self.http(at), "PUT", path, body.as_bytes(), Duration::from_secs(10)).unwrap();
         assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.net.end();
     }
 }

@@ -326,7 +326,8 @@ impl Server {
             let Some(address) = self.forwarding.regions.drawn(&region, &mut self.rng).pop() else { continue };
             let patch = Patch { forwarded: true, region: Some(&region), ..Patch::default() };
             let body: Arc<[u8]> = patched(&[], &patch).unwrap_or_default().into();
-            let out = Outgoing { purpose: Purpose::Peers { region }, method: "Status.Peers".into(), body, fresh: false };
+            let out =
+                Outgoing { purpose: Purpose::Peers { region }, method: "Status.Peers".into(), body, fresh: false };
             self.send_out(now, &address, out);
         }
     }

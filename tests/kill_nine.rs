@@ -65,8 +65,9 @@ fn write(writer: u64, daemon_at: std::net::SocketAddr, next: &AtomicU64, ledger:
         let number = writer * NODES_EACH + mark % NODES_EACH + 1;
         let known = ledger.lock().unwrap().get(&number).copied();
         let (attempt, answer) = match known {
-            // Every third write is a change of status, which a node must be known for.
-            Some(known) if mark.is_multiple_of(3) => {
+            // Every third write is a change of status, which a node must be known for: one whose registration was cut
+            // short may not be there.
+            Some(known) if known.index > 0 && mark.is_multiple_of(3) => {
                 let ready = !known.ready.unwrap_or(false);
                 let attempt = (known.mark, Some(ready));
                 note(ledger, number, attempt);

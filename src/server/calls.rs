@@ -196,10 +196,11 @@ impl Server {
     pub(super) fn hold(&mut self, now: Instant, id: CallId) {
         let (timeout, leader) = (self.settings.hold_timeout, self.leader.view());
         let jitter = self.rng.jitter(timeout / JITTER_FRACTION);
-        let draining = self.draining.is_some();
+        // Who stops in order has handed over: a leader that is known has only to become ready.
+        let given_up = self.draining.is_some() && !self.known_leader(now).elsewhere;
         let Some(active) = self.active(id) else { return };
         let since = *active.held_since.get_or_insert(now);
-        if now.since(since) >= timeout || draining {
+        if now.since(since) >= timeout || given_up {
             self.answer_error(now, id, after_hold(leader));
             return;
         }

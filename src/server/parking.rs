@@ -170,6 +170,10 @@ impl Server {
             }
         }
         self.answer_all_lines(now);
+        // Who stops in order has handed over: what waited for that goes to the next leader.
+        if self.known_leader(now).elsewhere {
+            return self.retry_held(now);
+        }
         for id in std::mem::take(&mut self.held) {
             let leader = self.leader.view();
             self.answer_error(now, id, after_hold(leader));

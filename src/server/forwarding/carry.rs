@@ -266,7 +266,17 @@ impl Server {
                         active.held_since = Some(now);
                     }
                 }
-                if active.held_since.is_some_and(|since| now.since(since) >= hold) {
+                let too_late = active.held_since.is_some_and(|since| now.since(since) >= hold);
+                let losses = active.losses;
+                // Its time went by at a server that leads no longer: whoever leads now has not been asked yet.
+                let leads_another = matches!(elsewhere.toward, Toward::Leader)
+                    && (self.known_leader(now).here
+                        || self.leader_address().is_some_and(|leader| leader != elsewhere.to));
+                if too_late && leads_another && losses < MAX_LOSSES {
+                    if let Some(active) = self.active(id) {
+                        (active.losses, active.held_since) = (losses + 1, None);
+                    }
+                } else if too_late {
                     return self.answer_error(now, id, NO_LEADER);
                 }
                 self.metrics.count(Id::ForwardRetry);

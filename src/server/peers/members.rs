@@ -114,6 +114,8 @@ impl Server {
     }
 
     pub(in crate::server) fn on_progress(&mut self, now: Instant, progress: Vec<Progress>) {
+        // What was written since is not yet anybody's lag.
+        self.peers.progress_index = self.notified_index;
         self.peers.progress = progress.into_iter().map(|one| (one.replica.0, one)).collect();
         self.refresh_servers(now);
     }
@@ -168,7 +170,7 @@ impl Server {
     /// Since when each server is reached and keeps up.
     fn note_stability(&mut self, now: Instant) {
         let config = self.root.load().autopilot_config();
-        let (own_index, wall) = (self.notified_index, self.wall);
+        let (own_index, wall) = (self.peers.progress_index, self.wall);
         let limit = self.settings.election_timeout * 2;
         let links = &self.peers.machine.links;
         let linked: BTreeSet<String> = self

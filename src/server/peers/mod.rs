@@ -49,6 +49,8 @@ pub(super) struct Peers {
     pub(super) members: Option<Membership>,
     /// How far each member is; on the leader.
     pub(super) progress: BTreeMap<u64, Progress>,
+    /// Where this server's own log was when that was told.
+    pub(super) progress_index: u64,
     pub(super) changes: Changes,
     pub(super) keys: Exchange,
     pub(super) transfers: Transfers,
@@ -67,6 +69,7 @@ impl Peers {
             machine: Machine::new(settings, now, wall),
             members: None,
             progress: BTreeMap::new(),
+            progress_index: 0,
             changes: Changes::default(),
             keys: Exchange::default(),
             transfers: Transfers::default(),

@@ -342,6 +342,9 @@ impl Server {
 
     pub(super) fn on_outcome(&mut self, now: Instant, id: CallId, outcome: Outcome) {
         match outcome {
+            Outcome::Reply(reply) if self.leader_knows_better(now, id, &reply.result) => {
+                self.forward_to_leader(now, id)
+            }
             Outcome::Reply(reply) => self.answer(now, id, reply),
             Outcome::Park(park) => self.park(now, id, park),
             Outcome::Propose { command, finish } => {

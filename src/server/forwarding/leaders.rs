@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::api::Access;
+use crate::api::outcome::ReplyResult;
+use crate::api::{self, Access};
 use crate::base::id::CallId;
 use crate::base::metric::Id;
 use crate::base::time::Instant;
@@ -84,6 +85,16 @@ impl Server {
                 self.route_call(now, id);
             }
         }
+    }
+
+    /// Whether a read failed here for want of a key of the key ring, which the leader has: a server that has just
+    /// started, or a key that is new.
+    pub(in crate::server) fn leader_knows_better(&mut self, now: Instant, id: CallId, result: &ReplyResult) -> bool {
+        let ReplyResult::Error(text) = result else { return false };
+        if !api::lacks_a_key(text) || !self.known_leader(now).elsewhere {
+            return false;
+        }
+        self.active(id).is_some_and(|active| active.query.method.access == Access::Read && !active.fields.hop)
     }
 
     /// Asks for the moment at which this replica holds all that is true now; the call is run then.

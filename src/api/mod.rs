@@ -44,6 +44,7 @@ mod var_write;
 mod version;
 
 pub use self::stream_error::stream_error;
+pub use self::var::lacks_a_key;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

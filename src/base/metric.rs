@@ -82,6 +82,14 @@ metrics! {
         "Calls and streams that wait for such a connection.";
     PoolDial: Counter "holdfast.pool.dial" "holdfast_pool_dials_total" None,
         "Dials of other servers for calls.";
+    PoolCheck: Counter "holdfast.pool.check" "holdfast_pool_checks_total" None,
+        "Looks at a kept connection to another server before something was sent over it.";
+    PoolCheckDead: Counter "holdfast.pool.check_dead" "holdfast_pool_checks_failed_total" None,
+        "Those that found it dead, so that another one was used.";
+    PoolRetry: Counter "holdfast.pool.retry" "holdfast_pool_retries_total" None,
+        "Calls tried again because the connection they had was lost, where that surely did no harm.";
+    PoolFresh: Counter "holdfast.pool.fresh" "holdfast_pool_fresh_total" None,
+        "Calls that were lost twice and went over a connection dialled after that.";
     PoolDiscard: Counter "holdfast.pool.discard" "holdfast_pool_discards_total" Some("reason"),
         "Connections to other servers that were not used any more, by the reason.";
     StreamingRequest: Counter "holdfast.streaming_rpc.request" "holdfast_streaming_rpc_requests_total" None,

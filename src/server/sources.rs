@@ -22,6 +22,7 @@ use super::Server;
 use super::events::{self, Next};
 use super::http_stream::HttpStream;
 use super::links::Busy;
+use super::monitor;
 use super::port::{Job, LogLine, Output, Work};
 use super::restore::{UPLOAD_IDLE, Upload};
 
@@ -172,10 +173,15 @@ impl Server {
             StreamOutcome::Monitor(options) => {
                 let heartbeat_at = now + MONITOR_HEARTBEAT;
                 let lines = Queue::new(MONITOR_LINES);
+                if options.plain && source.http.is_none() {
+                    // Plain monitors have no signs of life; whoever passes this on learns that it has begun.
+                    source.unsent.push_back((monitor::begun(), 0));
+                }
                 source.kind = Kind::Monitor { options, lines, dropped: 0, send_at: None, heartbeat_at };
                 self.set_source_timer(key, Some(heartbeat_at));
                 self.update_monitor_level();
                 self.begin_reply(now, key);
+                self.pump(now, key);
             }
             StreamOutcome::ToNode(to_node) => self.bridge(now, key, &to_node, early),
             StreamOutcome::Send(messages) => {

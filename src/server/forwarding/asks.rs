@@ -96,7 +96,7 @@ impl Server {
         let body: Arc<[u8]> = request.to_bytes().into();
         for address in &others {
             let purpose = Purpose::Ask { ask, address: Arc::clone(address) };
-            let out = Outgoing { purpose, method: "Status.HasNodeConn".into(), body: Arc::clone(&body) };
+            let out = Outgoing { purpose, method: "Status.HasNodeConn".into(), body: Arc::clone(&body), fresh: false };
             self.send_out(now, address, out);
         }
         self.look_at_ask(now, ask);

@@ -27,6 +27,8 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(11);
 const NODE_IS_NEW: Duration = Duration::from_secs(1);
 /// A deposed leader has at least so long to settle a write that it was given.
 const LEAST_PATIENCE: Duration = Duration::from_secs(1);
+/// Losses after which a call goes over a connection that is dialled for it (R3.11).
+const POOLED_TRIES: u8 = 2;
 /// Losses after which a read is not held for another full hold timeout.
 const MAX_LOSSES: u8 = 3;
 
@@ -100,12 +102,12 @@ impl Server {
             Toward::Leader => *active.held_since.get_or_insert(now) + hold,
             Toward::Region { .. } | Toward::Node { .. } => now + CONNECT_LIMIT,
         };
-        let method = active.query.method.name.into();
+        let (method, fresh) = (active.query.method.name.into(), active.losses >= POOLED_TRIES);
         let elsewhere = Elsewhere { ticket, to: Arc::clone(&to), toward, sent: None, deadline };
         active.step = Step::Elsewhere(Box::new(elsewhere));
         self.call_timers.set(deadline, id);
         self.forwarding.carried.insert(id);
-        self.send_out(now, &to, Outgoing { purpose: Purpose::Call { id, ticket }, method, body });
+        self.send_out(now, &to, Outgoing { purpose: Purpose::Call { id, ticket }, method, body, fresh });
     }
 
     /// The call's body as the other server is to get it.
@@ -260,8 +262,11 @@ impl Server {
         };
         match next {
             Next::Again => {
-                if ended == Ended::Lost && active.losses < MAX_LOSSES {
-                    (active.losses, active.held_since) = (active.losses + 1, Some(now));
+                if ended == Ended::Lost {
+                    active.losses = active.losses.saturating_add(1);
+                    if active.losses <= MAX_LOSSES {
+                        active.held_since = Some(now);
+                    }
                 }
                 let too_late = active.held_since.is_some_and(|since| now.since(since) >= hold);
                 let losses = active.losses;
@@ -277,6 +282,9 @@ impl Server {
                     return self.answer_error(now, id, NO_LEADER);
                 }
                 self.metrics.count(Id::ForwardRetry);
+                if ended == Ended::Lost {
+                    self.metrics.count(Id::PoolRetry);
+                }
                 match elsewhere.toward {
                     // At once could be at the same server again, and again.
                     Toward::Leader | Toward::Node { .. } => self.hold(now, id),

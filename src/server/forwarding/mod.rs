@@ -36,6 +36,8 @@ use self::streams::Streams;
 
 /// Between two looks at who serves another region.
 const REFRESH: Duration = Duration::from_secs(60);
+/// And after one of it could not say.
+const REFRESH_AGAIN: Duration = Duration::from_secs(5);
 
 /// What is under way at other servers.
 #[derive(Debug)]
@@ -60,6 +62,8 @@ struct Outgoing {
     purpose: Purpose,
     method: Arc<str>,
     body: Arc<[u8]>,
+    /// Connections that are there have failed it before: it goes over one that is dialled from now on (R3.11).
+    fresh: bool,
 }
 
 /// Who is to be told of it.
@@ -78,7 +82,7 @@ enum Purpose {
 impl Forwarding {
     pub(super) fn new(settings: &Settings) -> Forwarding {
         let regions = Regions::new(&settings.region, &settings.regions);
-        let refresh_at = (regions.names().len() > 1).then_some(Instant::ZERO + REFRESH);
+        let refresh_at = (regions.names().len() > 1).then_some(Instant::ZERO);
         Forwarding {
             pool: Pool::new(settings.pool_idle_timeout),
             regions,
@@ -137,15 +141,24 @@ impl Server {
     // Sending.
 
     /// Sends a call, or opens a stream, over a connection to a server; dials one where there is none.
-    fn send_out(&mut self, now: Instant, address: &Arc<str>, out: Outgoing) {
+    fn send_out(&mut self, now: Instant, address: &Arc<str>, mut out: Outgoing) {
+        if std::mem::take(&mut out.fresh) {
+            self.metrics.count(Id::PoolFresh);
+            for conn in self.forwarding.pool.sessions(address) {
+                self.discard(now, address, conn, "suspect");
+            }
+        }
         for conn in self.forwarding.pool.sessions(address) {
+            self.metrics.count(Id::PoolCheck);
             match self.with_conn(now, conn, |_, c| c.unusable()) {
                 Some(None) => {}
                 Some(Some(reason)) => {
+                    self.metrics.count(Id::PoolCheckDead);
                     self.discard(now, address, conn, reason);
                     continue;
                 }
                 None => {
+                    self.metrics.count(Id::PoolCheckDead);
                     self.forwarding.pool.forget(address, conn);
                     continue;
                 }
@@ -203,6 +216,7 @@ impl Server {
             Purpose::Peers { region } => {
                 let text = format!("servers of a region could not be asked for: region={region} server={address}");
                 self.log(Level::Debug, format!("{text} error={error:?}"));
+                self.refresh_sooner(now);
             }
         }
     }
@@ -257,7 +271,7 @@ impl Server {
         match self.take_flight(now, conn, stream) {
             Some((_, Purpose::Call { id, ticket })) => self.on_carried_answer(now, id, ticket, result),
             Some((address, Purpose::Ask { ask, .. })) => self.on_asked(now, ask, &address, result),
-            Some((_, Purpose::Peers { region })) => self.on_region_peers(&region, result),
+            Some((_, Purpose::Peers { region })) => self.on_region_peers(now, &region, result),
             Some((_, Purpose::Stream { .. })) | None => {}
         }
     }
@@ -271,7 +285,15 @@ impl Server {
         let Some((address, purpose)) = self.take_flight(now, conn, stream) else { return };
         match purpose {
             Purpose::Call { id, ticket } if written => self.on_carried_lost(now, id, ticket),
-            purpose => self.on_unsent(now, purpose, &address, "stream closed"),
+            purpose => {
+                if let Purpose::Call { id, .. } = purpose
+                    && let Some(active) = self.active(id)
+                {
+                    active.losses = active.losses.saturating_add(1);
+                    self.metrics.count(Id::PoolRetry);
+                }
+                self.on_unsent(now, purpose, &address, "stream closed");
+            }
         }
     }
 
@@ -304,16 +326,26 @@ impl Server {
             let Some(address) = self.forwarding.regions.drawn(&region, &mut self.rng).pop() else { continue };
             let patch = Patch { forwarded: true, region: Some(&region), ..Patch::default() };
             let body: Arc<[u8]> = patched(&[], &patch).unwrap_or_default().into();
-            let out = Outgoing { purpose: Purpose::Peers { region }, method: "Status.Peers".into(), body };
+            let out =
+                Outgoing { purpose: Purpose::Peers { region }, method: "Status.Peers".into(), body, fresh: false };
             self.send_out(now, &address, out);
         }
     }
 
-    fn on_region_peers(&mut self, region: &str, result: Result<Box<[u8]>, String>) {
-        if let Ok(addresses) = result.and_then(|body| Vec::<String>::from_bytes(&body).map_err(|e| e.to_string())) {
-            self.forwarding.regions.replace(region, addresses);
-            self.peers.machine.regions = self.forwarding.regions.table();
+    fn on_region_peers(&mut self, now: Instant, region: &str, result: Result<Box<[u8]>, String>) {
+        match result.and_then(|body| Vec::<String>::from_bytes(&body).map_err(|e| e.to_string())) {
+            Ok(addresses) => {
+                self.forwarding.regions.replace(region, addresses);
+                self.peers.machine.regions = self.forwarding.regions.table();
+            }
+            Err(_) => self.refresh_sooner(now),
         }
+    }
+
+    /// A region's servers could not be learned.
+    fn refresh_sooner(&mut self, now: Instant) {
+        let at = now + REFRESH_AGAIN;
+        self.forwarding.refresh_at = Some(self.forwarding.refresh_at.map_or(at, |before| before.min(at)));
     }
 
     // Figures.

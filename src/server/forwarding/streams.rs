@@ -161,7 +161,8 @@ impl Server {
         let since = self.forwarding.streams.waiting.get(&key).map_or(now, |waiting| waiting.since);
         let next = if matches!(toward, Toward::Leader) { since + self.settings.hold_timeout } else { now + OPEN_LIMIT };
         self.forwarding.streams.waiting.insert(key, Waiting { ticket, toward, since, next });
-        let out = Outgoing { purpose: Purpose::Stream { key, ticket }, method: name.into(), body: argument.into() };
+        let purpose = Purpose::Stream { key, ticket };
+        let out = Outgoing { purpose, method: name.into(), body: argument.into(), fresh: false };
         self.send_out(now, &to, out);
     }
 

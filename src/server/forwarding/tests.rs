@@ -332,6 +332,52 @@ fn a_consistent_read_waits_until_this_replica_has_caught_up() {
 }
 
 #[test]
+fn what_a_key_is_missing_for_is_read_at_the_leader() {
+    let mut rig = follower(2);
+    connect(&mut rig, SECOND);
+    let query = QueryOptions { region: "global".to_owned(), allow_stale: true, ..QueryOptions::default() };
+    for (text, asked) in [("key ring is not ready", true), ("variable not found", false)] {
+        let body: Arc<[u8]> = GenericRequest { query: query.clone() }.to_bytes().into();
+        let conn = rig.dial(1);
+        let caller = rig.server.caller_of(conn).unwrap();
+        let origin = crate::server::calls::Origin::Rpc { conn, stream: StreamId(0), seq: 1 };
+        let (now, method) = (rig.now, crate::api::method("Variables.Read").unwrap());
+        let id = rig.server.begin(now, origin, method, body, 0, caller);
+        let result = crate::api::outcome::ReplyResult::Error(text.to_owned());
+        let reply = crate::api::outcome::Reply { result, effects: Vec::new() };
+        rig.server.on_outcome(now, id, crate::api::outcome::Outcome::Reply(reply));
+        assert_eq!(in_flight(&rig.server.forwarding).len(), usize::from(asked), "{text}");
+        if asked {
+            answer(&mut rig, Ok(b"\x80".to_vec()));
+        }
+        rig.feed(Input::Timeout);
+        assert!(!rig.heard(conn).is_empty());
+    }
+}
+
+#[test]
+fn a_call_that_was_lost_twice_goes_over_a_connection_made_for_it() {
+    // R3.11, R3.18
+    let mut rig = follower(2);
+    (0..3).for_each(|_| drop(connect(&mut rig, SECOND)));
+    assert_eq!(rig.server.forwarding.pool.counts().0, 3);
+    let conn = read(&mut rig, "global", false);
+    for _ in 0..2 {
+        lose(&mut rig, true);
+        // It waits a little, and looks again.
+        (0..4).for_each(|_| rig.wait(Duration::from_millis(100)));
+    }
+    assert!(in_flight(&rig.server.forwarding).is_empty());
+    assert_eq!((rig.server.forwarding.pool.counts().0, rig.server.forwarding.pool.waiting()), (0, 1));
+    for (id, expected) in [(Id::PoolRetry, 2), (Id::PoolFresh, 1), (Id::PoolCheck, 2), (Id::PoolCheckDead, 0)] {
+        assert_eq!(rig.server.metrics.counter(id), expected, "{id:?}");
+    }
+    connect(&mut rig, SECOND);
+    answer(&mut rig, Ok(b"\x80".to_vec()));
+    assert!(!rig.heard(conn).is_empty());
+}
+
+#[test]
 fn idle_connections_are_given_back() {
     // R1.77
     let mut rig = follower(2);

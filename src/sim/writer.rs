@@ -357,6 +357,12 @@ impl Process {
         }
         harm_notices(ground, &mut notices);
         self.cluster_harm.notices(ground, &mut notices);
+        if let Some(forged) = self.cluster_harm.forged() {
+            self.push_lane(ground, vec![forged]);
+        }
+        for notice in &notices {
+            ground.watch_lease(self.site, notice);
+        }
         for notice in &mut notices {
             if let Notice::Resolved { id, resolution } = notice {
                 self.harm.resolution(*id, resolution);

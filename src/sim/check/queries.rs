@@ -14,8 +14,6 @@ use super::{Case, SLACK};
 
 /// A millisecond's rounding is no early answer.
 const EARLY: Duration = Duration::from_millis(1);
-/// Of how many parts of a time a clock that goes wrong loses one at most.
-const SKEW_PARTS: u32 = 1000;
 
 pub(super) fn check(case: &Case<'_>, wrongs: &mut Vec<String>) {
     check_order(case, wrongs);
@@ -99,9 +97,7 @@ fn check_answer(case: &Case<'_>, operation: &Operation, asked: (u64, Duration, u
     if index == 0 {
         wrongs.push(format!("answered with the index 0: {operation:?}"));
     }
-    // The time is that of a server's clock, and those of a cluster go a little wrong.
-    let early = if case.history.is_cluster { EARLY + wait / SKEW_PARTS } else { EARLY };
-    if min > 0 && index <= min && took + early < wait && !drained {
+    if min > 0 && index <= min && took + EARLY + case.skew(wait) < wait && !drained {
         wrongs.push(format!("answered after {took:?} with nothing new: {operation:?}"));
     }
     let longest = if min > 0 { wait + wait / 16 } else { Duration::ZERO } + HOLD_TIMEOUT + SLACK;

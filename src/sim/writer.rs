@@ -317,7 +317,9 @@ impl Process {
                 return self.fail(ground, "writing the log: input/output error");
             }
         } else if !ground.fault(Fault::SkipSync, 30) {
-            ground.site(self.site).disk.sync();
+            let site = ground.site(self.site);
+            site.disk.sync();
+            site.log.synced();
         }
         if !early {
             self.hand_in(ground, Input::Persisted { ticket });

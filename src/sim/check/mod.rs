@@ -27,7 +27,8 @@ pub(crate) const WRITE_SLACK: Duration = Duration::from_secs(15);
 const SKEW_PARTS: u32 = 1000;
 
 /// How errors begin after which a write may have happened all the same.
-const UNSURE: [&str; 2] = ["leadership lost while committing log", "outcome unknown"];
+const UNSURE: [&str; 3] =
+    ["leadership lost while committing log", "outcome unknown", "failed to reset heartbeat since server is not leader"];
 
 /// Whether nobody knows if a write that was refused with this text was done.
 pub(crate) fn is_unsure(text: &str) -> bool {

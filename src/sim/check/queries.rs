@@ -135,5 +135,10 @@ fn change_at(case: &Case<'_>, operation: &Operation, min: u64) -> Option<Instant
     }
     // An entry of before this process was there from its beginning.
     let ready = if case.history.is_cluster { life.started } else { life.ready? };
-    Some(life.applied.get(&first.index).copied().unwrap_or(life.started).max(ready))
+    // One that came in a snapshot was there with the first that is applied since.
+    let there = match case.history.is_cluster {
+        true => life.applied.range(first.index..).next().map(|(_, at)| *at),
+        false => life.applied.get(&first.index).copied(),
+    };
+    Some(there.unwrap_or(life.started).max(ready))
 }

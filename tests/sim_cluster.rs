@@ -124,6 +124,8 @@ faults! {
     a_term_that_is_forgotten: ForgetTerm;
     an_unknown_end_told_as_a_refusal: UnknownAsRefused;
     a_cluster_that_is_forgotten: ForgetCluster;
+    heartbeats_that_nobody_answered: LeadAlone;
+    an_entry_that_came_as_another: AlterEntry;
 }
 
 // What a single server's machine can do wrong is found among several too.

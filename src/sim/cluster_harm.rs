@@ -16,16 +16,24 @@ use super::ground::Ground;
 use super::process::Process;
 use super::site::{SiteNumber, replica_id};
 
-/// `MsgAppendResponse` of the raft crate.
+/// `MsgAppend` of the raft crate.
+const APPEND: u8 = 3;
+/// `MsgAppendResponse`.
 const APPEND_RESPONSE: u8 = 4;
 /// `MsgRequestVoteResponse`.
 const VOTE_RESPONSE: u8 = 6;
+/// `MsgHeartbeat`.
+const HEARTBEAT: u8 = 8;
+/// `MsgHeartbeatResponse`.
+const HEARTBEAT_RESPONSE: u8 = 9;
 
 /// What planted faults remember of one process.
 #[derive(Debug, Default)]
 pub(super) struct ClusterHarm {
     /// The server was told that it leads, which it does not.
     lied: bool,
+    /// Answers that nobody gave, on their way to the replica.
+    forged: Vec<RaftMessage>,
 }
 
 impl ClusterHarm {
@@ -58,6 +66,19 @@ impl ClusterHarm {
                 Notice::Send(message) if message.kind == VOTE_RESPONSE && message.reject => {
                     message.reject = !ground.fault(Fault::VoteTwice, 100);
                 }
+                Notice::Send(message) if message.kind == HEARTBEAT => {
+                    if ground.fault(Fault::LeadAlone, 100) {
+                        self.forged.push(answer(message));
+                    }
+                }
+                Notice::Send(message) if message.kind == APPEND => {
+                    let last = message.entries.last_mut().filter(|entry| entry.kind == 0 && !entry.data.is_empty());
+                    if let Some(entry) = last
+                        && ground.fault(Fault::AlterEntry, 2)
+                    {
+                        entry.data.clear();
+                    }
+                }
                 Notice::Lease(until) => {
                     if ground.fault(Fault::EndlessLease, 100) {
                         *until = LEASE_FOR_EVER;
@@ -81,6 +102,12 @@ impl ClusterHarm {
         notices.append(&mut more);
     }
 
+    /// Answers that nobody gave.
+    pub(super) fn forged(&mut self) -> Option<Input> {
+        let forged = std::mem::take(&mut self.forged);
+        if forged.is_empty() { None } else { Some(Input::Messages(forged)) }
+    }
+
     /// What goes to the log.
     pub(super) fn persist(&mut self, ground: &mut Ground, written: &mut Persist) {
         let leads_nobody = written.hard_state.is_none() && !written.entries.is_empty();
@@ -102,6 +129,18 @@ impl ClusterHarm {
     /// A root that is published.
     pub(super) fn root(&mut self, ground: &mut Ground, root: Arc<State>) -> Arc<State> {
         if ground.fault(Fault::FlipState, 2) { Arc::new(harmed((*root).clone())) } else { root }
+    }
+}
+
+/// What the receiver of a heartbeat would say.
+fn answer(heartbeat: &RaftMessage) -> RaftMessage {
+    RaftMessage {
+        kind: HEARTBEAT_RESPONSE,
+        from: heartbeat.to,
+        to: heartbeat.from,
+        term: heartbeat.term,
+        context: heartbeat.context.clone(),
+        ..RaftMessage::default()
     }
 }
 

@@ -100,6 +100,10 @@ pub enum Fault {
     UnknownAsRefused,
     /// The cluster's file is told to be on disk, and is not.
     ForgetCluster,
+    /// A leader takes its heartbeats for answered as soon as they are sent.
+    LeadAlone,
+    /// What a leader sends to be written comes as something else.
+    AlterEntry,
 }
 
 impl Fault {
@@ -142,7 +146,7 @@ impl Fault {
     ];
 
     /// Those of a cluster.
-    pub const OF_CLUSTER: [Fault; 14] = [
+    pub const OF_CLUSTER: [Fault; 16] = [
         Fault::VoteTwice,
         Fault::SwapSender,
         Fault::CommitEarly,
@@ -157,6 +161,8 @@ impl Fault {
         Fault::ForgetTerm,
         Fault::UnknownAsRefused,
         Fault::ForgetCluster,
+        Fault::LeadAlone,
+        Fault::AlterEntry,
     ];
 
     /// Whether it takes several servers to make it.

@@ -300,6 +300,8 @@ pub struct History {
     pub reigns: Vec<Reign>,
     /// When something was done to the cluster, and when all should be well again. Empty in a world of one server.
     pub troubles: Vec<(Instant, Instant)>,
+    /// Machines whose process stood still: from and to.
+    pub pauses: Vec<(SiteNumber, Instant, Instant)>,
     /// There are several servers.
     pub is_cluster: bool,
     /// What was seen to be wrong where it happened: bytes that no server sends, for example.

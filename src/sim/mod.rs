@@ -66,7 +66,7 @@ pub fn run_cluster(seed: u64) -> Report {
 
 /// The same with a mistake of a machine, or of a server, in it.
 pub fn run_cluster_with_fault(seed: u64, fault: Fault) -> Report {
-    World::new(Options { fault: Some(fault), ..Options::cluster(seed) }).run()
+    World::new(Options::planted(seed, fault)).run()
 }
 
 /// The world of one server with a mistake of the edge in it.

@@ -212,6 +212,7 @@ impl World {
                 if self.ground.fault(Fault::ClockStopsInPause, 100) {
                     self.ground.site(site).clock.lost += u64::try_from(time.as_nanos()).unwrap_or(0);
                 }
+                self.ground.history.pauses.push((site, now, now + time));
                 if let Some(process) = self.process_mut(site) {
                     process.paused_until = now + time;
                 }

@@ -125,6 +125,16 @@ impl Options {
         }
     }
 
+    /// The world of a seed with several servers and a mistake in it: much happens, so that the mistake shows soon.
+    pub fn planted(seed: u64, fault: Fault) -> Options {
+        let usual = Options::cluster(seed);
+        let snapshot_entries = match fault {
+            Fault::SnapshotWithoutTail | Fault::ForgetInstall => 8,
+            _ => usual.snapshot_entries,
+        };
+        Options { fault: Some(fault), nemeses: usual.nemeses.max(8), snapshot_entries, ..usual }
+    }
+
     /// As raft names the server of a machine.
     pub fn replica_id(&self, site: SiteNumber) -> ReplicaId {
         if self.servers == 1 { ReplicaId(1) } else { replica_id(site) }

@@ -135,7 +135,7 @@ impl Process {
         let server = server.map(|at| self.unskewed(ground, at));
         let writer = self.writer.next_at().map(|at| ground.when(self.site, at));
         let at = [server, writer].into_iter().flatten().min()?;
-        Some(at.max(self.paused_until).max(ground.now))
+        Some(at.max(self.paused_until))
     }
 
     /// Planted fault: the loop's clock follows the calendar.

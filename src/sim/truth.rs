@@ -16,6 +16,8 @@ use crate::wire::entry::{Command, Entry as WireEntry};
 #[derive(Clone, Debug, Default)]
 pub struct Truth {
     entries: BTreeMap<u64, LogEntry>,
+    /// What stood there when the disk was synced last; a crash may bring it back.
+    replaced: BTreeMap<u64, LogEntry>,
 }
 
 /// What one entry of the replay did.
@@ -45,9 +47,14 @@ impl Truth {
     /// Entries were written; they take the place of what was there and of what followed.
     pub fn write(&mut self, entries: &[LogEntry]) {
         for entry in entries {
-            drop(self.entries.split_off(&entry.index.0));
+            self.replaced.append(&mut self.entries.split_off(&entry.index.0));
             self.entries.insert(entry.index.0, entry.clone());
         }
+    }
+
+    /// What was written is safe, and what it replaced is gone.
+    pub fn synced(&mut self) {
+        self.replaced.clear();
     }
 
     /// A process began with this: entries that the disk lost are gone. Says what the disk gives that was never
@@ -59,7 +66,12 @@ impl Truth {
         let snapshot = recovered.snapshot.as_ref().map_or(0, |(meta, _)| meta.index.0);
         let last = recovered.entries.last().map_or(snapshot, |entry| entry.index.0);
         drop(self.entries.split_off(&(last + 1)));
+        let replaced = std::mem::take(&mut self.replaced);
         for entry in &recovered.entries {
+            // What took its place was never synced.
+            if replaced.get(&entry.index.0) == Some(entry) {
+                self.entries.insert(entry.index.0, entry.clone());
+            }
             if self.entries.get(&entry.index.0) != Some(entry) {
                 return Err(format!("the disk gives another entry {} than was written", entry.index));
             }
@@ -104,6 +116,7 @@ impl Truth {
     /// All entries are gone: a snapshot took their place.
     pub fn clear(&mut self) {
         self.entries.clear();
+        self.replaced.clear();
     }
 
     /// The last index.

@@ -63,13 +63,17 @@ impl Ground {
     pub(super) fn watch_notice(&mut self, site: SiteNumber, life: usize, notice: &Notice) {
         match notice {
             Notice::Leadership(known) => self.watch_leadership(site, life, known),
-            Notice::Lease(until) => {
-                let until = self.site(site).clock.when(*until);
-                self.watch.beliefs.entry(site).or_default().lease = until;
-                self.watch_leases(site);
-            }
             Notice::Applied { index, .. } => self.witness(site, index.0),
             _ => {}
+        }
+    }
+
+    /// A server is told how long it may serve reads.
+    pub(super) fn watch_lease(&mut self, site: SiteNumber, notice: &Notice) {
+        if let Notice::Lease(until) = notice {
+            let until = self.site(site).clock.when(*until);
+            self.watch.beliefs.entry(site).or_default().lease = until;
+            self.watch_leases(site);
         }
     }
 

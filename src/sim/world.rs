@@ -61,6 +61,8 @@ pub struct World {
     /// What everything stands on.
     pub ground: Ground,
     processes: Vec<Option<Process>>,
+    /// When each process wants to act, while nothing has happened to it; it takes long to find out.
+    wants: Vec<Option<Option<Instant>>>,
     clients: Vec<Client>,
     end: Instant,
     broken: bool,
@@ -91,7 +93,8 @@ impl World {
         }
         nemesis::plan(&mut ground);
         let processes = ground.sites.iter().map(|_| None).collect();
-        World { ground, processes, clients, end, broken: false, calls: 0 }
+        let wants = vec![None; ground.sites.len()];
+        World { ground, processes, wants, clients, end, broken: false, calls: 0 }
     }
 
     /// Lives through it all and looks at what came of it.
@@ -108,8 +111,7 @@ impl World {
     /// The next thing happens. False at the end of the world.
     pub fn step(&mut self) -> bool {
         let queued = self.ground.queue.next_at();
-        let wants = |process: &Process| Some((process.next_at(&self.ground)?, process.site));
-        let own = self.processes.iter().flatten().filter_map(wants).min();
+        let own = self.next_own();
         let Some(at) = queued.into_iter().chain(own.map(|(at, _)| at)).min() else { return false };
         if at >= self.end || self.broken || self.ground.trace.steps() > self.ground.options.max_steps() {
             return false;
@@ -117,13 +119,50 @@ impl World {
         self.ground.now = self.ground.now.max(at);
         if queued == Some(at) {
             if let Some((_, event)) = self.ground.queue.pop() {
+                self.unsettle(&event);
                 self.happen(event);
             }
-        } else if let Some(process) = own.and_then(|(_, site)| self.processes.get_mut(site)?.as_mut()) {
-            process.timeouts(&mut self.ground);
+        } else if let Some((_, site)) = own {
+            self.forget_wants(Some(site));
+            if let Some(process) = self.processes.get_mut(site).and_then(Option::as_mut) {
+                process.timeouts(&mut self.ground);
+            }
         }
         self.bury();
         true
+    }
+
+    /// The process that wants to act first, and when.
+    fn next_own(&mut self) -> Option<(Instant, SiteNumber)> {
+        let mut first = None;
+        for (process, wants) in self.processes.iter().zip(&mut self.wants) {
+            let Some(process) = process else { continue };
+            let Some(at) = *wants.get_or_insert_with(|| process.next_at(&self.ground)) else { continue };
+            let own = (at.max(self.ground.now), process.site);
+            first = Some(first.map_or(own, |first: (Instant, SiteNumber)| first.min(own)));
+        }
+        first
+    }
+
+    /// Something happens to this process, or to any.
+    fn forget_wants(&mut self, site: Option<SiteNumber>) {
+        let all = self.wants.iter_mut().enumerate();
+        all.filter(|(one, _)| site.is_none_or(|site| site == *one)).for_each(|(_, wants)| *wants = None);
+    }
+
+    /// What a process wants may change with this.
+    fn unsettle(&mut self, event: &Event) {
+        let site = match event {
+            Event::Lane(..) | Event::ClientTimer(_) | Event::Patience(..) | Event::Answer(..) => return,
+            Event::Net(Net::Arrive(..) | Net::Fin(..)) => return,
+            Event::Net(Net::Expire(_) | Net::GiveUp(..)) | Event::Nemesis(..) | Event::Cluster(_) => None,
+            Event::Net(net) => match self.actor(net) {
+                Some(Place::Site(site)) => Some(site),
+                _ => return,
+            },
+            Event::Process(life, _) => self.ground.history.lives.get(*life).map(|life| life.site),
+        };
+        self.forget_wants(site);
     }
 
     /// The process of a machine, while one runs.
@@ -301,6 +340,7 @@ impl World {
         let asks = |process: &Process| Some((process.exit?, process.site, process.life));
         let asked: Vec<(u8, SiteNumber, usize)> = self.processes.iter().flatten().filter_map(asks).collect();
         for (status, site, life) in asked {
+            self.forget_wants(Some(site));
             self.ground.note(&format!("server {site}: exit {status}"));
             let stopping = self.ground.history.lives.get(life).is_some_and(|life| life.stopping.is_some());
             if status == 0 && !stopping {

@@ -317,7 +317,9 @@ impl Process {
                 return self.fail(ground, "writing the log: input/output error");
             }
         } else if !ground.fault(Fault::SkipSync, 30) {
-            ground.site(self.site).disk.sync();
+            let site = ground.site(self.site);
+            site.disk.sync();
+            site.log.synced();
         }
         if !early {
             self.hand_in(ground, Input::Persisted { ticket });
@@ -357,6 +359,12 @@ impl Process {
         }
         harm_notices(ground, &mut notices);
         self.cluster_harm.notices(ground, &mut notices);
+        if let Some(forged) = self.cluster_harm.forged() {
+            self.push_lane(ground, vec![forged]);
+        }
+        for notice in &notices {
+            ground.watch_lease(self.site, notice);
+        }
         for notice in &mut notices {
             if let Notice::Resolved { id, resolution } = notice {
                 self.harm.resolution(*id, resolution);

@@ -373,9 +373,11 @@ impl Links {
         self.by_id.values().copied().collect()
     }
 
-    /// All links that we dialled and on which a hello went out.
-    pub(super) fn dialled(&self) -> Vec<ConnId> {
-        self.outgoing.iter().filter(|(_, link)| !link.over).map(|(conn, _)| *conn).collect()
+    /// All links on which a hello of ours went out, as the first word or as an answer.
+    pub(super) fn greeted(&self) -> Vec<ConnId> {
+        let dialled = self.outgoing.iter().filter(|(_, link)| !link.over).map(|(conn, _)| *conn);
+        let answered = self.incoming.iter().filter(|(_, link)| !link.over && link.id.is_some()).map(|(conn, _)| *conn);
+        dialled.chain(answered).collect()
     }
 
     /// How many connections of raft there are, both ways.

@@ -194,7 +194,8 @@ impl Machine {
             None => self.remember(),
         }
         if std::mem::take(&mut self.hello_is_old) {
-            for conn in self.links.dialled() {
+            // On those from the others too: an older answer on its way there must not be the last word.
+            for conn in self.links.greeted() {
                 let hello = self.hello();
                 self.acts.push_back(Act::Send(conn, RaftFrame::Hello(Box::new(hello))));
             }

@@ -12,6 +12,9 @@ use super::super::variables::{PATHS, PathNumber, VarAnswered, VarAsked, VarWrite
 use super::rules::{Hold, Replay};
 use super::{Case, SLACK, WRITE_SLACK};
 
+/// The last question of a call that waits comes so shortly before the end of its time at most.
+const LAST_TRY: Duration = Duration::from_millis(1);
+
 /// A lock that its holder was told to have.
 struct Held<'a> {
     write: &'a VarWrite,
@@ -38,7 +41,7 @@ fn written(operation: &Operation) -> Option<(&VarWrite, u64, bool, u64)> {
 pub(super) fn check(case: &Case<'_>, replay: &Replay, wrongs: &mut Vec<String>) {
     for path in 0..PATHS.len() {
         let holds = holds(case, path);
-        check_holders(&holds, wrongs);
+        check_holders(case, &holds, wrongs);
         check_fences(case, path, &holds, wrongs);
         check_turns(case, path, wrongs);
     }
@@ -80,10 +83,12 @@ fn holds<'a>(case: &Case<'a>, path: PathNumber) -> Vec<Held<'a>> {
 }
 
 /// Whoever is told to hold a lock is the only one, and no one gets it before the last one's delay is over.
-fn check_holders(holds: &[Held<'_>], wrongs: &mut Vec<String>) {
+fn check_holders(case: &Case<'_>, holds: &[Held<'_>], wrongs: &mut Vec<String>) {
     for (first, second) in holds.iter().zip(holds.iter().skip(1)) {
         let told = second.operation.returned;
-        if first.released.is_none_or(|at| at > told) && told < first.until + first.write.delay {
+        let least = first.write.ttl + first.write.delay;
+        let early = told + case.skew(least) < first.until + first.write.delay;
+        if first.released.is_none_or(|at| at > told) && early {
             wrongs.push(format!(
                 "two holders: one until t={} and its delay {:?}, the next at t={told}: {:?} and {:?}",
                 first.until, first.write.delay, first.operation, second.operation
@@ -128,7 +133,9 @@ fn check_turns(case: &Case<'_>, path: PathNumber, wrongs: &mut Vec<String>) {
             let waited =
                 first.returned > second.returned + SLACK && first.invoked + write.wait > second.returned + SLACK;
             if waited
-                && let Some((_, other, true, _)) = written(second)
+                && let Some((second_write, other, true, _)) = written(second)
+                // At the end of its time a call asks once more, as one that does not wait.
+                && second.returned + LAST_TRY < second.invoked + second_write.wait
                 && (!ok || other < own)
             {
                 wrongs.push(format!("had its turn before {first:?}: {second:?}"));

@@ -23,8 +23,12 @@ pub(crate) const SLACK: Duration = Duration::from_secs(5);
 /// The same when the disk has to write, which may be slow.
 pub(crate) const WRITE_SLACK: Duration = Duration::from_secs(15);
 
+/// Of how many parts of a time a clock that goes wrong loses one at most.
+const SKEW_PARTS: u32 = 1000;
+
 /// How errors begin after which a write may have happened all the same.
-const UNSURE: [&str; 2] = ["leadership lost while committing log", "outcome unknown"];
+const UNSURE: [&str; 3] =
+    ["leadership lost while committing log", "outcome unknown", "failed to reset heartbeat since server is not leader"];
 
 /// Whether nobody knows if a write that was refused with this text was done.
 pub(crate) fn is_unsure(text: &str) -> bool {
@@ -43,6 +47,12 @@ pub(crate) struct Case<'a> {
 }
 
 impl Case<'_> {
+    /// By how much a server's clock may have been ahead of the world's after so long: those of a cluster go a little
+    /// wrong.
+    pub(crate) fn skew(&self, time: Duration) -> Duration {
+        if self.history.is_cluster { time / SKEW_PARTS } else { Duration::ZERO }
+    }
+
     /// Whether the cluster was well, and one server led it, from a time to another.
     pub(crate) fn is_steady(&self, from: Instant, to: Instant) -> bool {
         self.history.is_calm(from, to) && self.history.is_one_reign(from, to)

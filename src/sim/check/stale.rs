@@ -38,7 +38,10 @@ pub(super) fn check(case: &Case<'_>, replay: &Replay, wrongs: &mut Vec<String>) 
             let reigns = case.history.reigns.iter().filter(|reign| reign.life == operation.life);
             reigns.into_iter().any(|reign| reign.from <= to && reign.to.is_none_or(|end| end + LAG >= from))
         };
-        if *last_contact == Duration::ZERO && began_before && !leads(operation.invoked, operation.returned) {
+        // After a pause the leader's word and the question are read in the same moment.
+        let mut pauses = case.history.pauses.iter().filter(|(site, ..)| *site == life.site);
+        let paused = pauses.any(|(_, from, to)| *from <= operation.returned && operation.invoked <= *to);
+        if *last_contact == Duration::ZERO && began_before && !paused && !leads(operation.invoked, operation.returned) {
             wrongs.push(format!("a server that does not lead says that it has just heard the leader: {operation:?}"));
         }
         if began_before {

@@ -75,6 +75,8 @@ pub(super) struct Active {
     pub(super) losses: u8,
     /// Another server has answered it.
     pub(super) carried: bool,
+    /// It was run with all that was true when it came.
+    pub(super) caught_up: bool,
 }
 
 impl Active {
@@ -93,6 +95,7 @@ impl Active {
             until: None,
             losses: 0,
             carried: false,
+            caught_up: false,
         }
     }
 }
@@ -345,6 +348,7 @@ impl Server {
             Outcome::Reply(reply) if self.leader_knows_better(now, id, &reply.result) => {
                 self.forward_to_leader(now, id)
             }
+            Outcome::Reply(reply) if self.may_be_behind(now, id, &reply.result) => self.catch_up(now, id),
             Outcome::Reply(reply) => self.answer(now, id, reply),
             Outcome::Park(park) => self.park(now, id, park),
             Outcome::Propose { command, finish } => {

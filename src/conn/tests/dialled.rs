@@ -57,9 +57,12 @@ impl Pair {
     }
 }
 
+/// How a call of ours ended: an answer, or a loss and whether it was written.
+type End = Result<Result<Vec<u8>, String>, bool>;
+
 impl Rig {
     /// Answers and losses of calls of ours, in order.
-    pub(super) fn ends(&self) -> Vec<(StreamId, Result<Result<Vec<u8>, String>, bool>)> {
+    pub(super) fn ends(&self) -> Vec<(StreamId, End)> {
         let end = |event: &Event| match event {
             Event::Answer { stream, result } => Some((*stream, Ok(result.clone().map(|body| body.into_vec())))),
             Event::Lost { stream, written } => Some((*stream, Err(*written))),

@@ -25,6 +25,8 @@ const SLACK: Duration = Duration::from_secs(5);
 const CONNECT_LIMIT: Duration = Duration::from_secs(11);
 /// A node is known to whoever heard that it registered; so long a call of it waits for this server to hear it too.
 const NODE_IS_NEW: Duration = Duration::from_secs(1);
+/// A deposed leader has at least so long to settle a write that it was given.
+const LEAST_PATIENCE: Duration = Duration::from_secs(1);
 /// Losses after which a call goes over a connection that is dialled for it (R3.11).
 const POOLED_TRIES: u8 = 2;
 /// Losses after which a read is not held for another full hold timeout.
@@ -322,7 +324,8 @@ impl Server {
     /// Another server leads than the one that a call went to: what changes nothing, and what was not sent, is taken
     /// there; a write has a little time left to be answered by the old one.
     pub(super) fn take_back(&mut self, now: Instant, id: CallId, leader: Option<&Arc<str>>) {
-        let hold = self.settings.hold_timeout;
+        // Who was deposed and still runs settles what it has within an election's time; who is stopped says nothing.
+        let patience = (self.settings.election_timeout * 2).max(LEAST_PATIENCE).min(self.settings.hold_timeout);
         let Some(active) = self.active(id) else { return };
         let repeatable = is_repeatable(active.query.method.access);
         let Step::Elsewhere(elsewhere) = &mut active.step else { return };
@@ -335,7 +338,7 @@ impl Server {
             self.metrics.count(Id::ForwardRetry);
             return self.route_call(now, id);
         }
-        let deadline = elsewhere.deadline.min(now + hold);
+        let deadline = elsewhere.deadline.min(now + patience);
         let before = std::mem::replace(&mut elsewhere.deadline, deadline);
         self.call_timers.cancel(before, id);
         self.call_timers.set(deadline, id);

@@ -97,6 +97,16 @@ impl Server {
         self.active(id).is_some_and(|active| active.query.method.access == Access::Read && !active.fields.hop)
     }
 
+    /// Whether a call for a node failed here only because this replica may not hold the node yet: an agent that has just
+    /// registered through this server can be called through it at once.
+    pub(in crate::server) fn may_be_behind(&mut self, now: Instant, id: CallId, result: &ReplyResult) -> bool {
+        let ReplyResult::Error(text) = result else { return false };
+        if !text.contains("Unknown node") || !self.known_leader(now).elsewhere {
+            return false;
+        }
+        self.active(id).is_some_and(|active| active.query.method.access == Access::AnyServer && !active.caught_up)
+    }
+
     /// Asks for the moment at which this replica holds all that is true now; the call is run then.
     pub(in crate::server) fn catch_up(&mut self, now: Instant, id: CallId) {
         let (timeout, leader) = (self.settings.hold_timeout, self.leader.view());
@@ -117,7 +127,7 @@ impl Server {
         let Some(active) = self.active(id) else { return };
         let Step::CatchingUp { deadline } = active.step else { return };
         if ok {
-            active.held_since = None;
+            (active.held_since, active.caught_up) = (None, true);
         }
         self.call_timers.cancel(deadline, id);
         if ok { self.run_call(now, id) } else { self.hold(now, id) }

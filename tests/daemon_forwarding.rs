@@ -6,9 +6,7 @@
 mod cluster_rig;
 mod rig;
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use cluster_rig::caller::number_of;
@@ -16,7 +14,7 @@ use cluster_rig::{Caller, Cluster, Shape};
 use rig::heard::{ACK, Item, WINDOW, frame};
 use rig::http::request;
 use rig::talk::call_once;
-use rig::{Talk, Value, Web, eventually, json, msgpack, patience, tls};
+use rig::{Talk, Value, Web, eventually, json, msgpack, tls};
 
 const SECRET: &str = "5ec7e700-0001-0002-0003-00000000abcd";
 const NODE: &str = "aaaaaaaa-0001-0002-0003-00000000abcd";
@@ -118,7 +116,7 @@ fn two_regions_reach_each_other() {
     let line = global.daemon(0).log.until("no path found to region");
     assert!(line.contains("region=\"mars\"") && line.contains("Variables.List"), "{line}");
 
-    // R1.77: connections that nobody uses are given back.
+    // R1.77, R3.14: connections that nobody uses are given back.
     global.daemon(1).until_metric("holdfast.pool.open", 0.0);
     assert!(global.daemon(1).metrics().labelled("holdfast.pool.discard", "idle") >= 1.0);
 
@@ -147,7 +145,7 @@ fn followers(cluster: &Cluster) -> (usize, usize, usize) {
     (leader, others[0], others[1])
 }
 
-// R1.50, R1.67
+// R1.50, R1.67, R1.75
 #[test]
 fn streams_go_through_whichever_server_is_asked() {
     let cluster = Cluster::three();
@@ -200,8 +198,10 @@ fn streams_go_through_whichever_server_is_asked() {
     assert_eq!(event["Events"][0]["Key"], NODE);
 
     // The log of a server, by its name, its full name, its id and as the leader, through each of the others.
-    let name = cluster.servers[leader].name.clone();
-    for (from, wanted) in [(one, name.clone()), (other, format!("{name}.global")), (one, "leader".to_owned())] {
+    let (name, id) = (cluster.servers[leader].name.clone(), cluster.id_of(one, leader));
+    for (from, wanted) in
+        [(one, name.clone()), (other, format!("{name}.global")), (one, "leader".to_owned()), (one, id)]
+    {
         let mut monitor = Web::dial(cluster.http(from));
         let target = format!("/v1/agent/monitor?log_level=info&plain=true&server_id={wanted}");
         monitor.peer.write(&request("GET", &target, &[], b""));
@@ -210,6 +210,10 @@ fn streams_go_through_whichever_server_is_asked() {
         cluster.daemon(leader).reload();
         while !monitor.line().unwrap().contains("configuration reloaded") {}
     }
+    // R1.75
+    let nowhere = web.get("/v1/agent/monitor?server_id=s1&region=mars");
+    assert_eq!((nowhere.status, nowhere.text().as_str()), (500, "No path to region"));
+    cluster.daemon(one).log.until("no path found to region: region=\"mars\" method=Agent.Monitor");
     let unknown = web.get("/v1/agent/monitor?server_id=zz");
     assert_eq!((unknown.status, unknown.text().as_str()), (400, "unknown Nomad server zz"));
 }
@@ -337,7 +341,7 @@ fn nodes_are_reached_at_whichever_server_they_are() {
     assert!(text == "No path to node" || text.starts_with(&format!("failed querying server {address:?}: ")), "{text}");
 }
 
-// R1.65, R1.67, R1.99, R2.20
+// R1.65, R1.67, R1.99, R2.20, R3.6
 #[test]
 fn reads_on_followers_say_where_they_come_from_and_are_never_of_the_past() {
     let mut cluster = Cluster::three();
@@ -385,8 +389,13 @@ fn reads_on_followers_say_where_they_come_from_and_are_never_of_the_past() {
     let leader = cluster.until_leader();
     let rest = cluster.running_but(leader);
     let alone = rest[0];
+    // R3.6: connections that end leave the pool without anybody using them.
+    cluster.get(alone, "x", "").unwrap();
+    assert!(cluster.daemon(alone).metric("holdfast.pool.open") >= 1.0);
     cluster.kill(leader);
     cluster.kill(rest[1]);
+    cluster.daemon(alone).until_metric("holdfast.pool.open", 0.0);
+    assert!(cluster.daemon(alone).metrics().labelled("holdfast.pool.discard", "closed") >= 1.0);
     let answer = eventually("a server without a leader", || {
         let (held, answer) = Caller::default().read_var(cluster.http(alone), "x", "?stale").unwrap();
         assert_eq!(held.map(|(number, _)| number), Some(99));

@@ -29,6 +29,9 @@ use crate::client::socket::{Channel, TimedSocket};
 /// Bytes of one reply at most; a longer one ends the connection.
 pub const MAX_REPLY_BYTES: usize = 64 * 1024 * 1024;
 
+/// Connections that a call is tried on, while not a byte of it was written (R3.11).
+const TRIES: u32 = 3;
+
 /// Where to connect, and how.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -82,23 +85,42 @@ impl Client {
         let deadline = Instant::now() + limit;
         self.last_seq += 1;
         let bytes = call::encode_request(self.last_seq, method, &request.to_bytes());
-        let kept = self.connection.take().and_then(|mut kept| kept.looks_alive().then_some(kept));
-        let reused = kept.is_some();
-        let answer = match kept {
+        let others = self.settings.addresses().len() > 1;
+        let kept = self.take_kept();
+        let mut reused = kept.is_some();
+        let mut answer = match kept {
             Some(channel) => self.exchange(channel, &bytes, deadline),
             None => self.dial_and_exchange(&bytes, deadline),
         };
-        let body = match answer {
-            // A kept connection that turned out to be dead before it took a byte costs a new connection, no more.
-            Err(Error::NotSent(_)) if reused => self.dial_and_exchange(&bytes, deadline)?,
-            // Whatever became of a read does not matter: another server may know the answer.
-            Err(Error::NotSent(_) | Error::Broken(_)) if self.settings.addresses().len() > 1 && is_read(method) => {
-                self.preferred += 1;
-                self.dial_and_exchange(&bytes, deadline)?
+        // A connection that turned out to be dead before it took a byte costs a new connection, no more.
+        for _ in 1..TRIES {
+            if !matches!(answer, Err(Error::NotSent(_))) {
+                break;
             }
-            other => other?,
-        };
+            self.preferred += usize::from(others && !reused);
+            reused = false;
+            answer = self.dial_and_exchange(&bytes, deadline);
+        }
+        // Whatever became of a read does not matter: another server may know the answer.
+        if matches!(answer, Err(Error::Broken(_))) && others && is_read(method) {
+            self.preferred += 1;
+            answer = self.dial_and_exchange(&bytes, deadline);
+        }
+        let body = answer?;
         R::from_bytes(&body).map_err(|error| Error::Malformed(format!("{method}: {error}")))
+    }
+
+    /// The connection that was kept, when one look at it finds nothing wrong.
+    fn take_kept(&mut self) -> Option<Channel> {
+        let mut kept = self.connection.take()?;
+        match kept.liveness() {
+            Ok(()) => Some(kept),
+            Err(dead) => {
+                // R3.13
+                log::info!("closing bad idle connection: server={} error={}", self.address(), dead.text());
+                None
+            }
+        }
     }
 
     /// Opens a streaming call on a connection of its own: header, ack, argument. What follows is the stream's.

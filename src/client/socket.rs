@@ -10,7 +10,7 @@ use rustix::net::RecvFlags;
 
 use crate::client::tls::TlsSettings;
 use crate::conn::liveness;
-use crate::conn::liveness::{Look, Meant};
+use crate::conn::liveness::{Dead, Look, Meant};
 use crate::wire::first_byte::FirstByte;
 
 /// Bytes of one look at a connection that was kept.
@@ -111,8 +111,21 @@ impl Channel {
 
     /// One look, without waiting, at whether the server hung up or spoke out of turn since the last call. TLS takes its
     /// own bytes in first: tickets and key updates are no answer.
+    ///
+    /// # Errors
+    /// Why it must not be used.
+    pub(crate) fn liveness(&mut self) -> Result<(), Dead> {
+        liveness::verdict(self.look())
+    }
+
+    #[cfg(test)]
+    pub(crate) fn descriptor(&self) -> &TcpStream {
+        &self.socket().stream
+    }
+
+    #[cfg(test)]
     pub(crate) fn looks_alive(&mut self) -> bool {
-        liveness::verdict(self.look()).is_ok()
+        self.liveness().is_ok()
     }
 
     /// Reads what has come, on the raw socket and without waiting (R3.1 to R3.4).

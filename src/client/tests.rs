@@ -150,6 +150,43 @@ fn tickets_do_not_end_a_kept_connection() {
     ping(&mut client).unwrap();
 }
 
+// R3.2, R3.3: one look when it is taken, which neither waits nor leaves the descriptor in another mode.
+#[test]
+fn a_look_at_a_quiet_connection_changes_nothing() {
+    let address = serve(None, |_, _| Act::Reply(vec![0x80]));
+    let mut client = client(address);
+    ping(&mut client).unwrap();
+    let mut kept = client.take_kept().unwrap();
+    let flags = |channel: &Channel| rustix::fs::fcntl_getfl(channel.descriptor()).unwrap();
+    let before = flags(&kept);
+    for _ in 0..100 {
+        kept.liveness().unwrap();
+    }
+    assert_eq!(flags(&kept), before);
+    assert!(!before.contains(rustix::fs::OFlags::NONBLOCK));
+    client.connection = Some(kept);
+    ping(&mut client).unwrap();
+}
+
+// R3.11: a server that resets every connection is tried three times at most, whatever is asked.
+#[test]
+fn a_server_that_resets_all_connections_is_not_dialled_for_ever() {
+    for method in [PING, "Variables.Apply"] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let accepted = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&accepted);
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                counted.fetch_add(1, Ordering::SeqCst);
+                let _ = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+            }
+        });
+        assert!(client(address).call::<_, Raw>(method, &GenericRequest::default()).is_err());
+        assert!((1..=3).contains(&accepted.load(Ordering::SeqCst)));
+    }
+}
+
 // R3.1: a byte that nobody asked for.
 #[test]
 fn a_kept_connection_that_speaks_out_of_turn_is_not_used() {

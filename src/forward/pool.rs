@@ -133,6 +133,12 @@ impl<W> Pool<W> {
         }
     }
 
+    /// How long nobody has used a connection; `None` for one that is not there.
+    pub fn idle_for(&self, now: Instant, address: &str, conn: ConnId) -> Option<Duration> {
+        let session = self.places.get(address)?.sessions.iter().find(|session| session.conn == conn)?;
+        Some(if session.busy > 0 { Duration::ZERO } else { now.since(session.used) })
+    }
+
     /// No call is to use it any more; false when it was not there.
     pub fn forget(&mut self, address: &str, conn: ConnId) -> bool {
         let Some(place) = self.places.get_mut(address) else { return false };
@@ -246,7 +252,10 @@ mod tests {
         pool.began(at(5), &a, ConnId(1));
         assert_eq!(pool.next(), None);
         assert!(pool.idle(at(900_000)).is_empty());
+        assert_eq!(pool.idle_for(at(900_000), &a, ConnId(1)), Some(Duration::ZERO));
         pool.ended(at(1_000_000), &a, ConnId(1));
+        assert_eq!(pool.idle_for(at(1_000_500), &a, ConnId(1)), Some(Duration::from_millis(500)));
+        assert_eq!(pool.idle_for(at(1_000_500), &a, ConnId(2)), None);
         assert_eq!(pool.next(), Some(at(1_120_000)));
         assert!(pool.idle(at(1_119_999)).is_empty());
         assert_eq!(pool.idle(at(1_120_000)), [(Arc::clone(&a), ConnId(1))]);

@@ -131,11 +131,20 @@ impl Server {
 
     /// A connection is not used for anything new; what is in hand on it goes on (R3.15).
     fn discard(&mut self, now: Instant, address: &str, conn: ConnId, reason: &str) {
-        if self.forwarding.pool.forget(address, conn) {
-            self.metrics.count_labelled(Id::PoolDiscard, reason);
-            self.log(Level::Debug, format!("closing bad idle connection: server={address} error={reason:?}"));
+        if self.forget(now, address, conn, reason) {
             self.with_conn(now, conn, |now, c| c.drain(now));
         }
+    }
+
+    /// A connection leaves the pool; false when it was not there.
+    fn forget(&mut self, now: Instant, address: &str, conn: ConnId, reason: &str) -> bool {
+        let Some(idle) = self.forwarding.pool.idle_for(now, address, conn) else { return false };
+        self.forwarding.pool.forget(address, conn);
+        self.metrics.count_labelled(Id::PoolDiscard, reason);
+        let millis = idle.as_millis();
+        let text = format!("closing bad idle connection: server={address} idle_ms={millis} error={reason:?}");
+        self.log(Level::Debug, text);
+        true
     }
 
     // Sending.
@@ -159,7 +168,7 @@ impl Server {
                 }
                 None => {
                     self.metrics.count(Id::PoolCheckDead);
-                    self.forwarding.pool.forget(address, conn);
+                    self.forget(now, address, conn, "closed");
                     continue;
                 }
             }
@@ -247,6 +256,9 @@ impl Server {
     }
 
     pub(super) fn on_pool_closed(&mut self, now: Instant, id: ConnId, address: &Arc<str>) {
+        if self.forget(now, address, id, "closed") {
+            return;
+        }
         let waited = self.forwarding.pool.closed(now, address, id);
         self.fail_waiting(now, address, waited, "connection closed before it was ready");
     }

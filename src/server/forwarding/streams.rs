@@ -32,6 +32,7 @@ pub(super) struct Streams {
 struct Waiting {
     /// Of the stream that is being opened; 0 while none is.
     ticket: u64,
+    to: Arc<str>,
     toward: Toward,
     /// Since when it is held.
     since: Instant,
@@ -57,6 +58,8 @@ enum Way {
     Hold,
     Leader(Arc<str>),
     Region(String),
+    /// No server of that region is known.
+    NoRegion(String),
     Server(Arc<str>),
 }
 
@@ -79,6 +82,12 @@ impl Server {
             Way::Hold => self.hold_stream(now, key),
             Way::Leader(to) => self.open_stream(now, key, to, Toward::Leader),
             Way::Server(to) => self.open_stream(now, key, to, Toward::Server(true)),
+            Way::NoRegion(region) => {
+                // The handler tells the caller.
+                let text = format!("{}: region={region:?} method={name}", Cause::Region.text());
+                self.log_limited(now, Cause::Region, Cause::Region.level(), text);
+                self.serve_stream(key);
+            }
             Way::Region(region) => {
                 let mut rest = self.forwarding.regions.drawn(&region, &mut self.rng);
                 self.metrics.count_labelled(Id::RpcCrossRegion, &region);
@@ -94,8 +103,7 @@ impl Server {
         let fields = route_fields(body, 0).unwrap_or_default();
         if !fields.region.is_empty() && fields.region != self.settings.region {
             let known = !fields.forwarded && self.forwarding.regions.knows(&fields.region);
-            // The handler says that there is no path.
-            return if known { Way::Region(fields.region) } else { Way::Here };
+            return if known { Way::Region(fields.region) } else { Way::NoRegion(fields.region) };
         }
         match name {
             "Operator.SnapshotSave" if fields.allow_stale => Way::Here,
@@ -146,7 +154,10 @@ impl Server {
             return self.serve_stream(key);
         }
         let next = now + self.rng.jitter(hold / JITTER_FRACTION);
-        self.forwarding.streams.waiting.insert(key, Waiting { ticket: 0, toward: Toward::Nobody, since, next });
+        self.forwarding
+            .streams
+            .waiting
+            .insert(key, Waiting { ticket: 0, to: "".into(), toward: Toward::Nobody, since, next });
     }
 
     fn open_stream(&mut self, now: Instant, key: Key, to: Arc<str>, toward: Toward) {
@@ -160,7 +171,7 @@ impl Server {
         let ticket = self.forwarding.ticket();
         let since = self.forwarding.streams.waiting.get(&key).map_or(now, |waiting| waiting.since);
         let next = if matches!(toward, Toward::Leader) { since + self.settings.hold_timeout } else { now + OPEN_LIMIT };
-        self.forwarding.streams.waiting.insert(key, Waiting { ticket, toward, since, next });
+        self.forwarding.streams.waiting.insert(key, Waiting { ticket, to: Arc::clone(&to), toward, since, next });
         let purpose = Purpose::Stream { key, ticket };
         let out = Outgoing { purpose, method: name.into(), body: argument.into(), fresh: false };
         self.send_out(now, &to, out);
@@ -190,12 +201,15 @@ impl Server {
                 self.refuse_stream(now, key, &retry::no_connection(error));
             }
             Toward::Region(mut rest, mut causes) => {
-                causes.push(error.to_owned());
+                causes.push(format!("{}: {error}", waiting.to));
                 if let Some(next) = rest.pop() {
                     return self.open_stream(now, key, next, Toward::Region(rest, causes));
                 }
                 self.forwarding.streams.waiting.remove(&key);
-                let text = format!("no server of a region can be reached for a stream: tried={causes:?}");
+                // R8.24
+                let body = self.starting_stream(key).map(|(_, _, _, body)| body).unwrap_or_default();
+                let region = route_fields(&body, 0).unwrap_or_default().region;
+                let text = format!("no server of a region can be reached: region={region} tried={causes:?}");
                 self.log_limited(now, Cause::Region, log::Level::Warn, text);
                 self.refuse_stream(now, key, &retry::no_connection(error));
             }

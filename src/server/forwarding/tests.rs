@@ -351,7 +351,7 @@ fn what_a_key_is_missing_for_is_read_at_the_leader() {
             answer(&mut rig, Ok(b"\x80".to_vec()));
         }
         rig.feed(Input::Timeout);
-        assert!(!rig.heard(conn).is_empty());
+        assert_eq!(rig.server.calls.len(), 0);
     }
 }
 
@@ -359,7 +359,9 @@ fn what_a_key_is_missing_for_is_read_at_the_leader() {
 fn a_call_that_was_lost_twice_goes_over_a_connection_made_for_it() {
     // R3.11, R3.18
     let mut rig = follower(2);
-    (0..3).for_each(|_| drop(connect(&mut rig, SECOND)));
+    for _ in 0..3 {
+        connect(&mut rig, SECOND);
+    }
     assert_eq!(rig.server.forwarding.pool.counts().0, 3);
     let conn = read(&mut rig, "global", false);
     for _ in 0..2 {

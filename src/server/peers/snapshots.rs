@@ -96,6 +96,12 @@ impl Transfers {
         sending.chain(self.receiving.as_ref().map(|one| one.progress + KEPT)).min()
     }
 
+    /// Whether nothing is sent.
+    #[cfg(test)]
+    pub(super) fn is_idle(&self) -> bool {
+        self.sending.is_empty()
+    }
+
     fn by_ticket(&self, ticket: u64) -> Option<u64> {
         self.sending.iter().find(|(_, one)| one.ticket == Some(ticket)).map(|(to, _)| *to)
     }

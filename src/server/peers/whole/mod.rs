@@ -5,6 +5,7 @@
 mod basics;
 mod changes;
 mod keys;
+mod snapshots;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -90,9 +91,10 @@ struct World {
     cut: BTreeSet<usize>,
     /// What clients heard on their connections.
     heard: BTreeMap<(usize, ConnId), Vec<u8>>,
-    /// A server that takes bytes in slowly: so many a second; and when it has taken what was sent.
+    /// A server that takes bytes in slowly, so many a second on each connection; and when it has taken what was sent.
     slow: Option<(usize, u64)>,
-    slow_until: Instant,
+    slow_until: BTreeMap<ConnId, Instant>,
+    flushes: BTreeSet<(usize, ConnId)>,
     /// Each chunk of a snapshot that was sent: from, and its number.
     chunks: Vec<(usize, u32)>,
 }
@@ -146,7 +148,8 @@ impl World {
             cut: BTreeSet::new(),
             heard: BTreeMap::new(),
             slow: None,
-            slow_until: Instant::ZERO,
+            slow_until: BTreeMap::new(),
+            flushes: BTreeSet::new(),
             chunks: Vec::new(),
         }
     }
@@ -308,31 +311,37 @@ impl World {
         let now = self.now;
         let other = self.ends.get(&(n, conn)).copied();
         let Some(server) = &mut self.hosts[n].server else { return };
+        if server.to_send(conn).is_empty() {
+            return;
+        }
         let mut bytes = server.to_send(conn).to_vec();
         if let (Some((host, other)), Some((slow, per_second))) = (other, self.slow)
             && host == slow
         {
-            // The line is taken up by one part after the other, of whichever connection.
-            if self.slow_until > now {
-                return self.post_at(self.slow_until, n, Event::Flush(conn));
-            }
-            if bytes.is_empty() {
-                return;
+            let until = self.slow_until.get(&conn).copied().unwrap_or(now);
+            if until > now {
+                return self.flush_at(until, n, conn);
             }
             let most = usize::try_from(per_second / 50).unwrap();
             bytes.truncate(most);
             let nanos = bytes.len() as u64 * 1_000_000_000 / per_second;
-            self.slow_until = now + Duration::from_nanos(nanos);
+            let at = now + Duration::from_nanos(nanos);
+            self.slow_until.insert(conn, at);
             server.sent(now, conn, bytes.len());
-            let at = self.slow_until;
             self.post_at(at, host, Event::Bytes(other, bytes));
-            return self.post_at(at, n, Event::Flush(conn));
+            return self.flush_at(at, n, conn);
         }
         server.sent(now, conn, bytes.len());
         if let Some((host, conn)) = other {
             self.post(host, Event::Bytes(conn, bytes));
         } else if let Some(heard) = self.heard.get_mut(&(n, conn)) {
             heard.extend(bytes);
+        }
+    }
+
+    fn flush_at(&mut self, at: Instant, n: usize, conn: ConnId) {
+        if self.flushes.insert((n, conn)) {
+            self.post_at(at, n, Event::Flush(conn));
         }
     }
 
@@ -400,6 +409,7 @@ impl World {
             Event::Input(input) => self.input(n, input),
             Event::Bytes(conn, bytes) => self.input(n, Input::Received { conn, bytes: &bytes }),
             Event::Flush(conn) => {
+                self.flushes.remove(&(n, conn));
                 self.flush(n, conn);
                 self.drain(n);
             }
@@ -429,12 +439,16 @@ impl World {
 
     fn run(&mut self, time: Duration) {
         let until = self.now + time;
+        let mut still = 0;
         loop {
             let event = self.events.first_key_value().map(|((at, _), _)| *at);
             let servers = self.hosts.iter().filter_map(|host| host.server.as_ref()?.poll_timeout());
             let replicas = self.hosts.iter().filter_map(|host| host.replica.as_ref()?.poll_timeout());
             let next = event.into_iter().chain(servers).chain(replicas).min();
             let Some(next) = next.filter(|next| *next <= until) else { break };
+            // Whoever wants a timeout again and again does not see to it when it comes.
+            still = if next > self.now { 0 } else { still + 1 };
+            assert!(still < 100_000, "at {}: event={event:?} {:?}", self.now, self.timeouts());
             self.now = self.now.max(next);
             if event == Some(next) {
                 let (_, (n, event)) = self.events.pop_first().unwrap();
@@ -453,6 +467,16 @@ impl World {
             }
         }
         self.now = until;
+    }
+
+    fn timeouts(&self) -> Vec<(Option<Instant>, Option<Instant>, String)> {
+        let of = |host: &Host| {
+            let server = host.server.as_ref();
+            let peers = server.map(|server| format!("{:?} {:?}", server.peers.next(), server.peers.transfers));
+            let due = server.and_then(Server::poll_timeout);
+            (due, host.replica.as_ref().and_then(RaftReplica::poll_timeout), peers.unwrap_or_default())
+        };
+        self.hosts.iter().map(of).collect()
     }
 
     fn leader(&self) -> Option<usize> {

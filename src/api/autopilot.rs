@@ -101,7 +101,7 @@ fn health(server: &ServerEntry, end: u64, config: &AutopilotConfig, ctx: &Ctx) -
     let status = if is_itself { ServerStatus::Alive } else { server.status };
     let healthy = ctx.known_leader
         && status == ServerStatus::Alive
-        && silence <= config.last_contact_threshold
+        && silence <= config.last_contact_threshold.max(nanos(server.patience))
         && last_term == ctx.raft.last_term
         && last_index.saturating_add(config.max_trailing_logs) >= end;
     let since = if is_itself { server.stable_since.or(ctx.raft.stable_since) } else { server.stable_since };

@@ -262,6 +262,8 @@ pub struct ServerEntry {
     pub status: ServerStatus,
     /// How long ago it was heard; zero for this server, `None` when never.
     pub last_heard: Option<Duration>,
+    /// A silence up to this says nothing: it is heard no more often.
+    pub patience: Duration,
     /// The last entry of its log, as it said last.
     pub last_index: u64,
     /// Its term, as it said last.

@@ -366,4 +366,6 @@ impl ConsensusThread {
 }
 
 #[cfg(test)]
+mod group_tests;
+#[cfg(test)]
 mod tests;

@@ -177,7 +177,10 @@ impl RaftReplica {
         self.node.raft.abort_leader_transfer();
         if told || self.stopping {
             // What it was told may still come, and its campaign would be heard whatever this leader's lease says: no
-            // lease again in this term.
+            // lease again in this term. In later terms it does no harm: it is of this term, so whoever has seen a later
+            // one drops it, and whoever has not campaigns for just the next term. A leader of that one was elected by
+            // a majority whose votes in it are given and on disk; a leader of one after that was elected by a majority
+            // that answers no campaign for an earlier term. Neither can lose its lease to it.
             self.become_follower();
         } else {
             self.lease_barred = false;

@@ -28,7 +28,7 @@ impl Clock for StoppedClock {
     }
 }
 
-fn limits() -> Limits {
+pub(super) fn limits() -> Limits {
     Limits {
         max_entry_bytes: 1 << 20,
         warn_entry_bytes: 1 << 20,
@@ -80,7 +80,7 @@ fn start_in(folder: &Path) -> Running {
     start(dir.recovered, Box::new(dir.log), Arc::new(write))
 }
 
-fn proposal(id: u64) -> Proposal {
+pub(super) fn proposal(id: u64) -> Proposal {
     let command = Command::SigningKeyAdd { key_id: format!("key-{id}"), public_key: vec![7; 32], create_time: 1 };
     Proposal { id: CallId(id), session: None, command }
 }

@@ -9,6 +9,7 @@ use crate::wire::entry::server::ServerRecord;
 
 use super::super::Server;
 use super::book::Peer;
+use super::links::Pace;
 
 /// A server that was not heard for so long counts as failed, or longer with a long election timeout.
 const FAILED_AFTER: Duration = Duration::from_secs(2);
@@ -86,6 +87,7 @@ impl Server {
             build: self.settings.version.clone(),
             status: if self.peers.machine.is_removed() { ServerStatus::Left } else { ServerStatus::Alive },
             last_heard: Some(Duration::ZERO),
+            patience: Pace::of(self.settings.election_timeout).beat * 2,
             last_index: index,
             last_term: self.leader.known.term.0,
             // By the same look as the others', up to a second old: else all of them seem to be behind.
@@ -121,6 +123,7 @@ impl Server {
             build: server.build.clone(),
             status,
             last_heard: heard,
+            patience: Pace::of(self.settings.election_timeout).beat * 2,
             last_index: peer.beat.last_index.max(progress.map_or(0, |progress| progress.matched.0)),
             last_term: peer.beat.term,
             matched: progress.map_or(0, |progress| progress.matched.0),

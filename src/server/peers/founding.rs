@@ -242,7 +242,8 @@ impl Founding {
             None => id.to_owned(),
         };
         if !self.allowed {
-            return "bootstrap_expect is not more than half of the servers that join names: nothing is founded"
+            return "bootstrap_expect is not more than half of the servers that join names: nothing is founded; set it to \
+                    how many of them found the cluster, alike on all"
                 .to_owned();
         }
         if self.kept.founders.is_empty() {
@@ -261,6 +262,10 @@ impl Founding {
                     .is_none_or(|told| told.founders != self.kept.founders)
         };
         let silent: Vec<String> = self.kept.founders.iter().filter(agreed).map(|id| name(id)).collect();
-        format!("waiting for founders that have not agreed: {}", silent.join(","))
+        format!(
+            "waiting for founders that have not agreed: {}; one that is lost for good, or began anew with an empty data \
+             folder, never will: then stop all of them, empty their data folders and start them together",
+            silent.join(",")
+        )
     }
 }

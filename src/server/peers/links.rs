@@ -41,7 +41,7 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    pub(super) fn of(election_timeout: Duration) -> Pace {
+    pub(in crate::server) fn of(election_timeout: Duration) -> Pace {
         let beat = (election_timeout / 2).clamp(Duration::from_millis(100), Duration::from_millis(500));
         Pace { beat, dead: (election_timeout * 2).max(Duration::from_secs(1)) }
     }

@@ -15,7 +15,7 @@ mod snapshots;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
-mod whole_tests;
+mod whole;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -91,10 +91,13 @@ impl Peers {
         self.members.as_ref().is_some_and(|members| members.voters.contains(&ReplicaId(replica)))
     }
 
-    /// Whether a replica is a member, with a vote or without.
+    /// Whether a replica is a member, with a vote or without. One that is about to go is one until it is gone: of two
+    /// members its word is needed for that.
     pub(super) fn is_member(&self, replica: u64) -> bool {
-        let learns = self.members.as_ref().is_some_and(|members| members.learners.contains(&ReplicaId(replica)));
-        learns || self.is_voter(replica)
+        let replica = ReplicaId(replica);
+        self.members.as_ref().is_some_and(|members| {
+            [&members.voters, &members.learners, &members.voters_outgoing].iter().any(|all| all.contains(&replica))
+        })
     }
 }
 

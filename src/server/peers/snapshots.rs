@@ -24,10 +24,10 @@ const SENDING_MAX: usize = 2;
 const STALLED: Duration = Duration::from_secs(30);
 /// Chunks of a transfer that stopped are kept so long.
 const KEPT: Duration = Duration::from_secs(300);
-/// Chunks that may be on their way.
-const WINDOW: u32 = 8;
+/// Chunks that may be on their way: what is in the system's buffers holds raft's messages up too, also on a slow line.
+const WINDOW: u32 = 2;
 /// A chunk waits while more than this waits on its link, bytes.
-const LINK_BYTES: usize = 1024 * 1024;
+const LINK_BYTES: usize = 128 * 1024;
 /// The link is looked at again after this.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
@@ -94,6 +94,12 @@ impl Transfers {
             .values()
             .map(|one| (one.progress + STALLED).min(one.look_at.unwrap_or(one.progress + STALLED)));
         sending.chain(self.receiving.as_ref().map(|one| one.progress + KEPT)).min()
+    }
+
+    /// Whether nothing is sent.
+    #[cfg(test)]
+    pub(super) fn is_idle(&self) -> bool {
+        self.sending.is_empty()
     }
 
     fn by_ticket(&self, ticket: u64) -> Option<u64> {

@@ -1,6 +1,8 @@
 //! A cluster under chance: messages late, lost, doubled and out of order, replicas that crash with torn disks, members
 //! that change; and what must hold all the same.
 
+mod late;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;

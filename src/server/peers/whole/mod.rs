@@ -2,7 +2,12 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::collections::{BTreeMap, VecDeque};
+mod basics;
+mod changes;
+mod keys;
+mod snapshots;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,13 +15,15 @@ use arc_swap::ArcSwap;
 
 use crate::api::identity::Signer;
 use crate::api::seal::{Sealer, SealingKey};
-use crate::base::id::{CallId, ConnId, ReplicaId};
+use crate::base::id::{CallId, ConnId, Index, ReplicaId};
 use crate::base::time::{Instant, WallTime};
 use crate::consensus::raft::RaftReplica;
-use crate::consensus::{self, Limits, Notice, Proposal, Recovered, Replica};
+use crate::consensus::{
+    self, HardState, Limits, LogEntry, Notice, Persist, Proposal, Recovered, Replica, SnapshotMeta,
+};
 use crate::server::Server;
 use crate::server::operator_tests::{pkcs8, settings};
-use crate::server::port::{ClusterFile, Input, Listener, Output, Settings};
+use crate::server::port::{Input, Listener, Output, Settings};
 use crate::server::run::run_job;
 use crate::state::{State, snapshot};
 use crate::wire::entry::Command;
@@ -35,12 +42,39 @@ struct Host {
     kept: BTreeMap<u64, Vec<u8>>,
     lines: Vec<String>,
     exited: bool,
+    disk: Disk,
+}
+
+/// What a replica has on disk.
+#[derive(Clone, Default)]
+struct Disk {
+    entries: Vec<LogEntry>,
+    hard_state: HardState,
+    snapshot: Option<(SnapshotMeta, State)>,
+}
+
+impl Disk {
+    fn persist(&mut self, what: &Persist) {
+        if let Some(first) = what.entries.first() {
+            self.entries.retain(|entry| entry.index < first.index);
+            self.entries.extend(what.entries.iter().cloned());
+        }
+        self.hard_state = what.hard_state.unwrap_or(self.hard_state);
+    }
+
+    fn recovered(&self) -> Recovered {
+        let after = self.snapshot.as_ref().map_or(Index(0), |(meta, _)| meta.index);
+        let entries = self.entries.iter().filter(|entry| entry.index > after).cloned().collect();
+        Recovered { snapshot: self.snapshot.clone(), entries, hard_state: self.hard_state }
+    }
 }
 
 #[allow(clippy::large_enum_variant)]
 enum Event {
     Input(Input<'static>),
     Bytes(ConnId, Vec<u8>),
+    /// A slow link may take more.
+    Flush(ConnId),
     Dial(u64, String),
     Persisted(u64),
 }
@@ -53,6 +87,16 @@ struct World {
     conns: u64,
     /// The other end of each connection.
     ends: BTreeMap<(usize, ConnId), (usize, ConnId)>,
+    /// Who reaches nobody, and is not reached.
+    cut: BTreeSet<usize>,
+    /// What clients heard on their connections.
+    heard: BTreeMap<(usize, ConnId), Vec<u8>>,
+    /// A server that takes bytes in slowly, so many a second on each connection; and when it has taken what was sent.
+    slow: Option<(usize, u64)>,
+    slow_until: BTreeMap<ConnId, Instant>,
+    flushes: BTreeSet<(usize, ConnId)>,
+    /// Each chunk of a snapshot that was sent: from, and its number.
+    chunks: Vec<(usize, u32)>,
 }
 
 fn limits(snapshot_entries: u64) -> Limits {
@@ -92,6 +136,7 @@ impl World {
             kept: BTreeMap::new(),
             lines: Vec::new(),
             exited: false,
+            disk: Disk::default(),
         };
         World {
             now: Instant::ZERO + Duration::from_secs(1),
@@ -100,6 +145,12 @@ impl World {
             posted: 0,
             conns: 0,
             ends: BTreeMap::new(),
+            cut: BTreeSet::new(),
+            heard: BTreeMap::new(),
+            slow: None,
+            slow_until: BTreeMap::new(),
+            flushes: BTreeSet::new(),
+            chunks: Vec::new(),
         }
     }
 
@@ -107,31 +158,71 @@ impl World {
         WallTime::from_unix_nanos(START + i64::try_from(self.now.as_nanos()).unwrap())
     }
 
-    /// Begins with an empty disk.
+    /// Begins with what is on its disk.
     fn start(&mut self, n: usize, snapshot_entries: u64) {
         let (now, wall) = (self.now, self.wall());
         let host = &mut self.hosts[n];
         let (id, limits) = (host.settings.replica, limits(snapshot_entries));
-        let replica = RaftReplica::new(id, n as u64, limits, Recovered::default(), None, now).unwrap();
+        self.posted += 1;
+        let seed = n as u64 + self.posted * 100;
+        let replica = RaftReplica::new(id, seed, limits, host.disk.recovered(), None, now).unwrap();
+        host.root = Arc::new(ArcSwap::new(replica.root()));
         host.server = Some(Server::new(host.settings.clone(), Arc::clone(&host.root), now, wall));
         host.replica = Some(replica);
         self.drain(n);
     }
 
+    /// Its process ends, and all its connections with it.
     fn kill(&mut self, n: usize) {
-        self.hosts[n].server = None;
-        self.hosts[n].replica = None;
-        let ends: Vec<_> = self.ends.iter().filter(|((host, _), _)| *host == n).map(|(_, other)| *other).collect();
-        for (host, conn) in ends {
-            self.post(host, Event::Input(Input::Failed { conn, error: "connection reset".to_owned() }));
-        }
-        self.ends.retain(|(host, _), (other, _)| *host != n && *other != n);
+        let host = &mut self.hosts[n];
+        (host.server, host.replica) = (None, None);
+        host.kept.clear();
+        host.chunks.clear();
+        self.end_conns(n);
         self.events.retain(|_, (host, _)| *host != n);
     }
 
+    /// Ends all connections of a server as a network does that forgets them.
+    fn end_conns(&mut self, n: usize) {
+        let ends: Vec<_> = self.ends.iter().filter(|((host, _), _)| *host == n).map(|(a, b)| (*a, *b)).collect();
+        for (own, other) in ends {
+            self.ends.remove(&own);
+            self.ends.remove(&other);
+            for (host, conn) in [own, other] {
+                self.post(host, Event::Input(Input::Failed { conn, error: "connection reset".to_owned() }));
+            }
+        }
+    }
+
+    /// From now on a server reaches nobody.
+    fn cut(&mut self, n: usize) {
+        self.cut.insert(n);
+        self.end_conns(n);
+    }
+
+    /// Asks for something by HTTP; [`World::heard`] has the answer.
+    fn ask(&mut self, n: usize, method: &str, target: &str) -> ConnId {
+        self.conns += 2;
+        let conn = ConnId(self.conns);
+        let peer = "10.0.0.8:1".parse().unwrap();
+        self.heard.insert((n, conn), Vec::new());
+        self.input(n, Input::Accepted { conn, listener: Listener::Http, peer });
+        let text = format!("{method} {target} HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n");
+        self.input(n, Input::Received { conn, bytes: text.as_bytes() });
+        conn
+    }
+
+    fn heard(&self, n: usize, conn: ConnId) -> String {
+        String::from_utf8_lossy(&self.heard[&(n, conn)]).into_owned()
+    }
+
     fn post(&mut self, host: usize, event: Event) {
+        self.post_at(self.now + DELAY, host, event);
+    }
+
+    fn post_at(&mut self, at: Instant, host: usize, event: Event) {
         self.posted += 1;
-        self.events.insert((self.now + DELAY, self.posted), (host, event));
+        self.events.insert((at, self.posted), (host, event));
     }
 
     fn input(&mut self, n: usize, input: Input<'_>) {
@@ -164,8 +255,14 @@ impl World {
 
     fn perform_consensus(&mut self, n: usize, output: consensus::Output) {
         match output {
-            consensus::Output::Persist(persist) => self.post(n, Event::Persisted(persist.ticket)),
-            consensus::Output::Install { ticket, .. } => self.post(n, Event::Persisted(ticket)),
+            consensus::Output::Persist(persist) => {
+                self.hosts[n].disk.persist(&persist);
+                self.post(n, Event::Persisted(persist.ticket));
+            }
+            consensus::Output::Install { ticket, meta, state, hard_state } => {
+                self.hosts[n].disk = Disk { entries: Vec::new(), hard_state, snapshot: Some((meta, (*state).clone())) };
+                self.post(n, Event::Persisted(ticket));
+            }
             consensus::Output::Publish { root, notices } => {
                 if let Some(root) = root {
                     self.hosts[n].root.store(root);
@@ -175,24 +272,17 @@ impl World {
                 }
                 self.input(n, Input::Notices(notices));
             }
-            consensus::Output::WriteSnapshot(meta, _) => {
+            consensus::Output::WriteSnapshot(meta, state) => {
+                self.hosts[n].disk.snapshot = Some((meta.clone(), (*state).clone()));
                 self.consensus(n, consensus::Input::SnapshotWritten { index: meta.index });
             }
-            consensus::Output::Compact(_) => {}
+            consensus::Output::Compact(index) => self.hosts[n].disk.entries.retain(|entry| entry.index > index),
         }
     }
 
     fn perform(&mut self, n: usize, output: Output) {
         match output {
-            Output::Flush(conn) => {
-                let now = self.now;
-                let Some(server) = &mut self.hosts[n].server else { return };
-                let bytes = server.to_send(conn).to_vec();
-                server.sent(now, conn, bytes.len());
-                if let Some((host, conn)) = self.ends.get(&(n, conn)).copied() {
-                    self.post(host, Event::Bytes(conn, bytes));
-                }
-            }
+            Output::Flush(conn) => self.flush(n, conn),
             Output::Close { conn, .. } => {
                 if let Some((host, other)) = self.ends.remove(&(n, conn)) {
                     self.ends.remove(&(host, other));
@@ -216,11 +306,51 @@ impl World {
         }
     }
 
+    /// Bytes are taken from a server as fast as its peer takes them in.
+    fn flush(&mut self, n: usize, conn: ConnId) {
+        let now = self.now;
+        let other = self.ends.get(&(n, conn)).copied();
+        let Some(server) = &mut self.hosts[n].server else { return };
+        if server.to_send(conn).is_empty() {
+            return;
+        }
+        let mut bytes = server.to_send(conn).to_vec();
+        if let (Some((host, other)), Some((slow, per_second))) = (other, self.slow)
+            && host == slow
+        {
+            let until = self.slow_until.get(&conn).copied().unwrap_or(now);
+            if until > now {
+                return self.flush_at(until, n, conn);
+            }
+            let most = usize::try_from(per_second / 50).unwrap();
+            bytes.truncate(most);
+            let nanos = bytes.len() as u64 * 1_000_000_000 / per_second;
+            let at = now + Duration::from_nanos(nanos);
+            self.slow_until.insert(conn, at);
+            server.sent(now, conn, bytes.len());
+            self.post_at(at, host, Event::Bytes(other, bytes));
+            return self.flush_at(at, n, conn);
+        }
+        server.sent(now, conn, bytes.len());
+        if let Some((host, conn)) = other {
+            self.post(host, Event::Bytes(conn, bytes));
+        } else if let Some(heard) = self.heard.get_mut(&(n, conn)) {
+            heard.extend(bytes);
+        }
+    }
+
+    fn flush_at(&mut self, at: Instant, n: usize, conn: ConnId) {
+        if self.flushes.insert((n, conn)) {
+            self.post_at(at, n, Event::Flush(conn));
+        }
+    }
+
     fn perform_files(&mut self, n: usize, output: Output) {
         let host = &mut self.hosts[n];
         match output {
             Output::ReadSnapshot { ticket, state, from } => {
-                let all: Vec<Vec<u8>> = snapshot::write(&state).collect();
+                let parts: Vec<Vec<u8>> = snapshot::write(&state).collect();
+                let all: Vec<Vec<u8>> = parts.chunks(2).map(<[Vec<u8>]>::concat).collect();
                 let count = all.len();
                 let numbered = all.into_iter().enumerate().skip(from as usize);
                 let chunks = numbered.map(|(nth, bytes)| (nth as u32, bytes, nth + 1 == count)).collect();
@@ -229,6 +359,7 @@ impl World {
             Output::NextChunk { ticket } => {
                 let next = host.chunks.get_mut(&ticket).and_then(VecDeque::pop_front);
                 if let Some((number, bytes, last)) = next {
+                    self.chunks.push((n, number));
                     self.post(n, Event::Input(Input::SnapshotChunk { ticket, number, bytes, last }));
                 }
             }
@@ -277,14 +408,22 @@ impl World {
         match event {
             Event::Input(input) => self.input(n, input),
             Event::Bytes(conn, bytes) => self.input(n, Input::Received { conn, bytes: &bytes }),
+            Event::Flush(conn) => {
+                self.flushes.remove(&(n, conn));
+                self.flush(n, conn);
+                self.drain(n);
+            }
             Event::Persisted(ticket) => {
                 self.consensus(n, consensus::Input::Persisted { ticket });
                 self.drain(n);
             }
             Event::Dial(ticket, address) => {
-                let there = (0..self.hosts.len())
-                    .find(|n| self.hosts[*n].settings.advertise_rpc == address && self.hosts[*n].server.is_some());
-                let Some(there) = there else {
+                let is_there = |other: &usize| {
+                    let host = &self.hosts[*other];
+                    let is_cut = *other != n && (self.cut.contains(other) || self.cut.contains(&n));
+                    host.settings.advertise_rpc == address && host.server.is_some() && !is_cut
+                };
+                let Some(there) = (0..self.hosts.len()).find(is_there) else {
                     return self.input(n, Input::DialFailed { ticket, error: "connection refused".to_owned() });
                 };
                 self.conns += 2;
@@ -300,12 +439,16 @@ impl World {
 
     fn run(&mut self, time: Duration) {
         let until = self.now + time;
+        let mut still = 0;
         loop {
             let event = self.events.first_key_value().map(|((at, _), _)| *at);
             let servers = self.hosts.iter().filter_map(|host| host.server.as_ref()?.poll_timeout());
             let replicas = self.hosts.iter().filter_map(|host| host.replica.as_ref()?.poll_timeout());
             let next = event.into_iter().chain(servers).chain(replicas).min();
             let Some(next) = next.filter(|next| *next <= until) else { break };
+            // Whoever wants a timeout again and again does not see to it when it comes.
+            still = if next > self.now { 0 } else { still + 1 };
+            assert!(still < 100_000, "at {}: event={event:?} {:?}", self.now, self.timeouts());
             self.now = self.now.max(next);
             if event == Some(next) {
                 let (_, (n, event)) = self.events.pop_first().unwrap();
@@ -326,6 +469,16 @@ impl World {
         self.now = until;
     }
 
+    fn timeouts(&self) -> Vec<(Option<Instant>, Option<Instant>, String)> {
+        let of = |host: &Host| {
+            let server = host.server.as_ref();
+            let peers = server.map(|server| format!("{:?} {:?}", server.peers.next(), server.peers.transfers));
+            let due = server.and_then(Server::poll_timeout);
+            (due, host.replica.as_ref().and_then(RaftReplica::poll_timeout), peers.unwrap_or_default())
+        };
+        self.hosts.iter().map(of).collect()
+    }
+
     fn leader(&self) -> Option<usize> {
         (0..self.hosts.len()).find(|n| self.hosts[*n].server.as_ref().is_some_and(|server| server.ctx.is_leader))
     }
@@ -334,11 +487,16 @@ impl World {
         self.hosts[n].server.as_ref().unwrap()
     }
 
+    fn propose(&mut self, n: usize, command: Command) {
+        self.posted += 1;
+        let proposals = vec![Proposal { id: CallId(self.posted), session: None, command }];
+        self.consensus(n, consensus::Input::Propose(proposals));
+        self.drain(n);
+    }
+
     fn write(&mut self, n: usize, count: u64) {
         for nth in 0..count {
-            let proposals = vec![Proposal { id: CallId(nth + 1), session: None, command: Command::Noop }];
-            self.consensus(n, consensus::Input::Propose(proposals));
-            self.drain(n);
+            self.propose(n, Command::Noop);
             if nth % 50 == 0 {
                 self.run(Duration::from_millis(5));
             }
@@ -358,126 +516,4 @@ fn cluster() -> (World, usize) {
     let leader = world.leader();
     let leader = leader.unwrap_or_else(|| panic!("no leader: {:#?}", world.hosts[0].lines));
     (world, leader)
-}
-
-#[test]
-fn three_servers_found_elect_and_share_a_key() {
-    let (world, leader) = cluster();
-    let address = &world.hosts[leader].settings.advertise_rpc;
-    for n in 0..3 {
-        let server = world.server(n);
-        assert_eq!(*server.ctx.leader_rpc_addr, **address, "server {n}");
-        assert_eq!(server.ctx.servers.iter().filter(|entry| entry.voter).count(), 3, "server {n}");
-        assert!(server.root.load().signing_keys().len() == 1, "server {n}");
-        let key = server.ctx.signer.as_ref().map(|signer| signer.key_id().to_owned());
-        assert_eq!(key.as_deref(), Some(&*server.root.load().signing_keys()[0].key_id), "server {n}");
-        assert_eq!(server.root.load().servers().count(), 3, "server {n}");
-    }
-}
-
-#[test]
-fn another_leads_after_a_death_and_the_dead_is_removed() {
-    let (mut world, leader) = cluster();
-    world.kill(leader);
-    world.run(Duration::from_secs(3));
-    let next = world.leader().unwrap();
-    assert_ne!(next, leader);
-    assert_eq!(world.server(next).root.load().signing_keys().len(), 1, "it has the key already");
-    world.run(Duration::from_secs(70));
-    assert_eq!(world.server(next).peers.members.as_ref().unwrap().voters.len(), 2, "{:#?}", world.hosts[next].lines);
-    assert_eq!(world.server(next).root.load().servers().count(), 2);
-}
-
-#[test]
-fn a_server_that_joins_gets_a_snapshot_and_then_its_vote() {
-    let mut world = World::new(4, 3);
-    (0..3).for_each(|n| world.start(n, 200));
-    world.run(Duration::from_secs(5));
-    let leader = world.leader().unwrap();
-    world.write(leader, 3_000);
-    world.start(3, 200);
-    world.run(Duration::from_secs(20));
-    let members = world.server(leader).peers.members.clone().unwrap();
-    assert_eq!(members.voters.len(), 4, "{:#?} {:#?}", world.hosts[leader].lines, world.hosts[3].lines);
-    assert_eq!(world.server(3).root.load().index(), world.server(leader).root.load().index());
-    assert!(world.said(3, "a snapshot comes in"), "{:#?}", world.hosts[3].lines);
-    assert!(world.server(3).ctx.signer.is_some(), "it asked for the key");
-}
-
-#[test]
-fn a_leader_that_stops_hands_over_first() {
-    let (mut world, leader) = cluster();
-    world.input(leader, Input::Stop);
-    world.run(Duration::from_millis(300));
-    let next = world.leader();
-    assert!(next.is_some_and(|next| next != leader), "{:#?}", world.hosts[leader].lines);
-    assert!(world.hosts[leader].exited, "{:#?}", world.hosts[leader].lines);
-}
-
-#[test]
-fn a_file_of_the_cluster_is_kept() {
-    let (world, _) = cluster();
-    let ids: Vec<String> = world.hosts.iter().take(3).map(|host| host.settings.cluster.cluster_id.clone()).collect();
-    assert!(!ids[0].is_empty() && ids.iter().all(|id| *id == ids[0]), "{ids:?}");
-    let ClusterFile { known, founders, .. } = &world.hosts[0].settings.cluster;
-    assert_eq!((known.len(), founders.len()), (2, 3));
-}
-
-#[test]
-fn replicas_compare_themselves_and_one_that_differs_stops_serving() {
-    // R8.18
-    let mut world = World::new(3, 3);
-    (0..3).for_each(|n| world.hosts[n].settings.digest_entries = 100);
-    (0..3).for_each(|n| world.start(n, 1 << 40));
-    world.run(Duration::from_secs(5));
-    let leader = world.leader().unwrap();
-    world.write(leader, 300);
-    world.run(Duration::from_secs(2));
-    assert!((0..3).all(|n| !world.server(n).leader.diverged), "all the same");
-    let wrong = (leader + 1) % 3;
-    let server = world.hosts[wrong].server.as_mut().unwrap();
-    // What a mark found is not what the others found.
-    let (mark, mut digest) = server.peers.digests.own();
-    assert!(mark > 0);
-    digest[3] ^= 1;
-    let now = world.now;
-    let server = world.hosts[wrong].server.as_mut().unwrap();
-    server.on_digested(now, mark, digest);
-    world.drain(wrong);
-    world.run(Duration::from_secs(1));
-    assert!(world.server(wrong).leader.diverged);
-    assert!(!world.server(wrong).ctx.known_leader);
-    assert!(world.said(wrong, "tables=\"nodes\""), "{:#?}", world.hosts[wrong].lines);
-    assert!((0..3).all(|n| n == wrong || !world.server(n).leader.diverged));
-}
-
-#[test]
-fn a_server_that_was_removed_learns_it_and_stays_away() {
-    let (mut world, leader) = cluster();
-    let gone = (leader + 1) % 3;
-    let change = consensus::MemberChange::Remove(world.hosts[gone].settings.replica);
-    world.consensus(leader, consensus::Input::ChangeMember { id: CallId(77), change });
-    world.drain(leader);
-    world.run(Duration::from_secs(30));
-    assert_eq!(world.server(leader).peers.members.as_ref().unwrap().voters.len(), 2);
-    assert!(world.said(gone, "was removed from the cluster"), "{:#?}", world.hosts[gone].lines);
-    assert!(world.server(gone).peers.machine.is_removed());
-    assert!(world.leader().is_some_and(|leader| leader != gone));
-    assert_eq!(world.server(leader).root.load().servers().count(), 2, "{:#?}", world.hosts[leader].lines);
-}
-
-#[test]
-fn a_full_disk_refuses_writes_until_there_is_room() {
-    // R8.17
-    use crate::server::port::ProcessFacts;
-    let mut world = World::new(1, 1);
-    world.hosts[0].settings.min_free_bytes = 1000;
-    world.start(0, 1 << 40);
-    for (free, refused) in [(5000, false), (999, true), (1050, true), (1100, false), (1000, false), (0, true)] {
-        let facts = ProcessFacts { disk_free_bytes: Some(free), ..ProcessFacts::default() };
-        world.input(0, Input::Process(facts));
-        assert_eq!(world.server(0).refused_for_space().is_some(), refused, "{free}");
-    }
-    let text = world.server(0).refused_for_space().unwrap();
-    assert_eq!(text, "writes are refused: the disk of the data folder has 0 bytes free, the least is 1000");
 }

@@ -147,7 +147,7 @@ impl Others {
     fn until(&mut self, running: &Running, what: impl Fn(&Notice) -> bool) -> Notice {
         for _ in 0..5_000 {
             if let Some(at) = self.told.iter().position(&what) {
-                return self.told.drain(..=at).last().unwrap();
+                return self.told.drain(..=at).next_back().unwrap();
             }
             self.step(running);
         }

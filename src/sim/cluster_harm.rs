@@ -66,10 +66,8 @@ impl ClusterHarm {
                 Notice::Send(message) if message.kind == VOTE_RESPONSE && message.reject => {
                     message.reject = !ground.fault(Fault::VoteTwice, 100);
                 }
-                Notice::Send(message) if message.kind == HEARTBEAT => {
-                    if ground.fault(Fault::LeadAlone, 100) {
-                        self.forged.push(answer(message));
-                    }
+                Notice::Send(message) if message.kind == HEARTBEAT && ground.fault(Fault::LeadAlone, 100) => {
+                    self.forged.push(answer(message));
                 }
                 Notice::Send(message) if message.kind == APPEND => {
                     let last = message.entries.last_mut().filter(|entry| entry.kind == 0 && !entry.data.is_empty());
@@ -79,21 +77,17 @@ impl ClusterHarm {
                         entry.data.clear();
                     }
                 }
-                Notice::Lease(until) => {
-                    if ground.fault(Fault::EndlessLease, 100) {
-                        *until = LEASE_FOR_EVER;
-                    }
+                Notice::Lease(until) if ground.fault(Fault::EndlessLease, 100) => *until = LEASE_FOR_EVER,
+                Notice::Leadership(known)
+                    if !known.is_self && known.leader.is_some() && ground.fault(Fault::ServeAsFollower, 30) =>
+                {
+                    (known.is_self, known.ready) = (true, true);
+                    more.push(Notice::Lease(LEASE_FOR_EVER));
                 }
-                Notice::Leadership(known) => {
-                    if !known.is_self && known.leader.is_some() && ground.fault(Fault::ServeAsFollower, 30) {
-                        (known.is_self, known.ready) = (true, true);
-                        more.push(Notice::Lease(LEASE_FOR_EVER));
-                    }
-                }
-                Notice::Resolved { resolution, .. } if *resolution == Resolution::Unknown => {
-                    if ground.fault(Fault::UnknownAsRefused, 100) {
-                        *resolution = Resolution::NotLeader;
-                    }
+                Notice::Resolved { resolution, .. }
+                    if *resolution == Resolution::Unknown && ground.fault(Fault::UnknownAsRefused, 100) =>
+                {
+                    *resolution = Resolution::NotLeader;
                 }
                 _ => {}
             }

@@ -355,6 +355,9 @@ impl Server {
                 if let Some(queue) = self.must_wait_its_turn(id, &finish) {
                     return self.queue(now, id, queue);
                 }
+                if self.lets_the_first_go_first(now, id, &finish) {
+                    return;
+                }
                 if let Some(text) = self.refused_for_space() {
                     return self.answer_error(now, id, &text);
                 }

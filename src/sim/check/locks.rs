@@ -12,9 +12,6 @@ use super::super::variables::{PATHS, PathNumber, VarAnswered, VarAsked, VarWrite
 use super::rules::{Hold, Replay};
 use super::{Case, SLACK, WRITE_SLACK};
 
-/// The last question of a call that waits comes so shortly before the end of its time at most.
-const LAST_TRY: Duration = Duration::from_millis(1);
-
 /// A lock that its holder was told to have.
 struct Held<'a> {
     write: &'a VarWrite,
@@ -133,9 +130,7 @@ fn check_turns(case: &Case<'_>, path: PathNumber, wrongs: &mut Vec<String>) {
             let waited =
                 first.returned > second.returned + SLACK && first.invoked + write.wait > second.returned + SLACK;
             if waited
-                && let Some((second_write, other, true, _)) = written(second)
-                // At the end of its time a call asks once more, as one that does not wait.
-                && second.returned + LAST_TRY < second.invoked + second_write.wait
+                && let Some((_, other, true, _)) = written(second)
                 && (!ok || other < own)
             {
                 wrongs.push(format!("had its turn before {first:?}: {second:?}"));

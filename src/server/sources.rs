@@ -17,6 +17,7 @@ use crate::base::metric::Id;
 use crate::base::slab::Key;
 use crate::base::time::Instant;
 use crate::conn::report::Cause;
+use crate::wire::body::query::route_fields;
 
 use super::Server;
 use super::events::{self, Next};
@@ -143,9 +144,12 @@ impl Server {
         }
         let Some(source) = self.sources.get_mut(key) else { return };
         let (conn, stream) = (source.conn, source.stream);
-        let (early, finished) = match &mut source.kind {
-            Kind::Starting { early, finished, .. } => (std::mem::take(early), *finished),
-            _ => (Vec::new(), false),
+        let (early, finished, is_hop) = match &mut source.kind {
+            Kind::Starting { body, base, early, finished } => {
+                let is_hop = route_fields(body, *base).is_ok_and(|fields| fields.hop);
+                (std::mem::take(early), *finished, is_hop)
+            }
+            _ => (Vec::new(), false, false),
         };
         if !matches!(outcome, StreamOutcome::Restore | StreamOutcome::ToNode(_)) && !early.is_empty() {
             let count = early.len();
@@ -173,8 +177,8 @@ impl Server {
             StreamOutcome::Monitor(options) => {
                 let heartbeat_at = now + MONITOR_HEARTBEAT;
                 let lines = Queue::new(MONITOR_LINES);
-                if options.plain && source.http.is_none() {
-                    // Plain monitors have no signs of life; whoever passes this on learns that it has begun.
+                if options.plain && is_hop {
+                    // Plain monitors have no signs of life; the server that passes this on learns that it has begun.
                     source.unsent.push_back((monitor::begun(), 0));
                 }
                 source.kind = Kind::Monitor { options, lines, dropped: 0, send_at: None, heartbeat_at };

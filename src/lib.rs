@@ -47,6 +47,7 @@ pub mod config;
 pub mod conn;
 pub mod consensus;
 pub mod edge;
+pub mod forward;
 pub mod mux;
 pub mod server;
 #[doc(hidden)]

@@ -364,6 +364,47 @@ fn servers_say_how_they_are() {
 }
 
 #[test]
+fn the_only_server_is_a_cluster_of_one() {
+    let daemon = Daemon::start("");
+    let members = daemon.holdfast(&["server", "members", "--json"]).json();
+    assert_eq!((&members[0]["leader"], &members[0]["status"]), (&json!(true), &json!("alive")));
+    assert_eq!((members.as_array().unwrap().len(), &members[0]["asked"]), (1, &json!(true)));
+    let id = members[0]["id"].as_str().unwrap();
+    assert_eq!(daemon.holdfast(&["server", "health", "--json"]).json()["leader"], id);
+    let said = daemon.holdfast(&["operator", "raft", "remove-peer", id]).failed(1);
+    assert!(said.contains("it is the only one with a vote"), "{said}");
+    let address = members[0]["address"].as_str().unwrap();
+    daemon.holdfast(&["operator", "raft", "transfer-leadership", address]).ok();
+    let said = daemon.holdfast(&["operator", "raft", "transfer-leadership", "127.0.0.1:1"]).failed(1);
+    assert!(said.contains("address \"127.0.0.1:1\" was not found in the Raft configuration"), "{said}");
+    // One that cannot be reached is passed over.
+    let both = format!("127.0.0.1:1,{address}");
+    daemon.holdfast(&["--address", &both, "server", "health"]).ok();
+}
+
+// R8.20
+#[test]
+fn a_stopped_server_begins_anew_when_told_twice() {
+    let mut daemon = fresh();
+    daemon.holdfast(&["var", "put", "app/x", "k=v"]).ok();
+    let folder = daemon.setup.data_dir();
+    let recover = ["operator", "recover", folder.to_str().unwrap()];
+    let said = daemon.holdfast(&recover).failed(1);
+    assert!(said.contains(folder.to_str().unwrap()), "a server runs on it: {said}");
+    daemon.stop();
+    let said = daemon.holdfast(&recover).ok();
+    assert!(said.contains("becomes the only member") && said.ends_with("With --yes it is done.\n"), "{said}");
+    let planned = daemon.holdfast(&[&recover[..], &["--json"]].concat()).json();
+    assert_eq!((&planned["done"], &planned["dropped"]), (&Value::Null, &json!([])));
+    let done = daemon.holdfast(&[&recover[..], &["--yes", "--json"]].concat()).json();
+    assert_eq!(done["done"]["cluster_id"].as_str().unwrap().len(), 36);
+    let daemon = daemon.killed_and_again();
+    assert_eq!(daemon.holdfast(&["var", "get", "--item", "k", "app/x"]).ok(), "v");
+    let nowhere = daemon.holdfast(&["operator", "recover", "/nonexistent"]).failed(1);
+    assert!(nowhere.contains("/nonexistent is not the data folder of a server"), "{nowhere}");
+}
+
+#[test]
 fn events_come_a_line_each_until_the_server_goes() {
     let mut daemon = fresh();
     daemon.holdfast(&["var", "put", "app/x", "k=s3cret"]).ok();

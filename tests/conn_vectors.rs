@@ -38,6 +38,8 @@ fn limits() -> Arc<Limits> {
         handshake_timeout: Duration::from_secs(5),
         max_message_bytes: 16 << 20,
         max_partial_bytes: 32 << 20,
+        idle_streams: 64,
+        max_raft_unsent_bytes: 1 << 20,
         max_unsent_bytes: 16 << 20,
         mux: session::Limits::default(),
         http_max_head_bytes: 64 << 10,
@@ -156,6 +158,7 @@ impl Player<'_> {
     fn serve(&mut self, event: Event) {
         let (conn, now) = (&mut self.conn, self.now);
         match event {
+            Event::Lost { .. } | Event::Raft(_) | Event::Ready => {}
             Event::Protocol(Protocol::Rpc(FirstByte::Streaming)) => conn.admit(now),
             Event::Protocol(_) | Event::Writable(_) => {}
             Event::Call(call) => {

@@ -101,8 +101,8 @@ fn what_is_no_protocol_is_closed_without_a_byte() {
     refused(&daemon, &[4]);
     refused(&daemon, &[4, 0x16, 3, 1]);
     told(&daemon, "WARN", "TLS connection attempted, server not configured for TLS");
-    refused(&daemon, &[2, 1, 2, 3]);
-    told(&daemon, "WARN", "closing raft connection");
+    refused(&daemon, &[2, 1, 2, 3, 4]);
+    told(&daemon, "WARN", "raft link failed");
     assert_eq!(daemon.metric("holdfast.rpc.raft_handoff"), 1.0);
     ping(&mut Talk::dial(daemon.rpc, 1));
 }

@@ -55,7 +55,12 @@ fn a_bad_configuration_is_told_by_file_line_and_key() {
         ("[rpc]\n\nhold_timeout = 5", 4, "rpc.hold_timeout", "duration"),
         ("[rpc]\nmax_message = \"1KiB\"", 3, "rpc.max_message", "64KiB"),
         ("[listen]\nrpc = \"here\"", 3, "listen.rpc", "IP:PORT"),
-        ("[cluster]\njoin = [\"10.0.0.1:4647\"]", 3, "cluster.join", "not in this build"),
+        (
+            "[cluster]\njoin = [\"10.0.0.1:4647\", \"10.0.0.2:4647\"]",
+            3,
+            "cluster.bootstrap_expect",
+            "at least 2 are needed; found: 1",
+        ),
         ("role = \"observer\"", 2, "role", "\"server\""),
     ];
     for (config, line, key, words) in cases {

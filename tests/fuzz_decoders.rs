@@ -6,6 +6,8 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, unreachable_pub)]
 
+#[path = "fuzz_rig/links.rs"]
+mod fuzz_links;
 #[path = "fuzz_rig/server.rs"]
 mod fuzz_server;
 mod hostile_rig;

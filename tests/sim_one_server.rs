@@ -87,8 +87,9 @@ fn the_power_may_go_at_every_byte_of_the_last_record() {
         for _ in 0..4 {
             // Somewhat later, until a record is written that is not synced.
             world.run_until(world.ground.now + std::time::Duration::from_secs(3));
-            while world.ground.disk.len() == world.ground.disk.synced() && world.step() {}
-            let (disk, truth) = (&world.ground.disk, &world.ground.truth);
+            let at_rest = |world: &World| world.ground.sites[0].disk.len() == world.ground.sites[0].disk.synced();
+            while at_rest(&world) && world.step() {}
+            let (disk, log, truth) = (&world.ground.sites[0].disk, &world.ground.sites[0].log, &world.ground.truth);
             let cut_at = |offset| {
                 let mut cut = disk.clone();
                 let recovered = cut.crash(offset).unwrap();
@@ -96,7 +97,8 @@ fn the_power_may_go_at_every_byte_of_the_last_record() {
             };
             for offset in [disk.synced(), disk.len()] {
                 let (cut, recovered) = cut_at(offset);
-                check_recovery(seed, offset, offset == disk.len(), cut, recovered, truth);
+                truth.check_snapshot(&recovered).unwrap();
+                check_recovery(seed, offset, offset == disk.len(), cut, recovered, log);
             }
             // Every cut in between gives what the first one gave.
             let first = cut_at(disk.synced()).1;
@@ -125,6 +127,7 @@ fn check_recovery(seed: u64, offset: usize, whole: bool, mut disk: Disk, recover
         RaftReplica::new(ReplicaId(1), seed, limits, recovered, Some(vec![ReplicaId(1)]), Instant::ZERO).unwrap();
     while let Some(output) = replica.poll_output() {
         match output {
+            Output::Install { .. } => {}
             Output::Persist(persist) => {
                 left.write(&persist.entries);
                 disk.write(&persist);

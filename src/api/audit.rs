@@ -130,6 +130,7 @@ fn read_top(d: &mut Decoder<'_>, method: &str, subject: &mut Subject, token: &mu
                 }
             }
             b"Op" => subject.operation = cut(text(d)?.unwrap_or_default(), MAX_NAME_BYTES),
+            b"Address" if method == "Operator.TransferLeadershipToPeer" => subject.add(text(d)?.unwrap_or_default()),
             b"Path" | b"NodeID" | b"AccessorID" | b"Name" | b"RoleName" | b"RoleID" | b"KeyID" | b"ID" => {
                 subject.add(text(d)?.unwrap_or_default());
             }

@@ -6,23 +6,19 @@ use crate::base::id::Index;
 use crate::state::{ApplyResult, State};
 use crate::wire::body::node::{go_time, go_zero_time};
 use crate::wire::body::operator::{
-    AutopilotSetConfigRequest, OperatorHealthReply, SchedulerConfiguration, SchedulerConfigurationResponse,
-    SchedulerSetConfigurationRequest, SchedulerSetConfigurationResponse, ServerHealth,
+    AutopilotConfig, AutopilotSetConfigRequest, OperatorHealthReply, SchedulerConfiguration,
+    SchedulerConfigurationResponse, SchedulerSetConfigurationRequest, SchedulerSetConfigurationResponse, ServerHealth,
 };
 use crate::wire::body::query::{GenericRequest, WriteMeta};
 use crate::wire::entry::Command;
 
 use super::access::access;
 use super::answer::{Answer, arguments, body, coded, nanos, query_meta};
-use super::operator::{full_name, is_leader};
+use super::operator::{full_name, is_leader, members};
 use super::outcome::{Finish, Outcome};
 use super::status::NOMAD_BUILD;
-use super::{Ctx, Request, ServerEntry};
+use super::{Ctx, Request, ServerEntry, ServerStatus};
 
-/// `alive`, as the gossip layer numbers it.
-const ALIVE: i64 = 1;
-/// `failed`.
-const FAILED: i64 = 4;
 /// How a scheduler can be told to place.
 const ALGORITHMS: [&str; 3] = ["binpack", "spread", ""];
 
@@ -56,19 +52,21 @@ pub(super) fn finish_set(result: &ApplyResult) -> Answer {
     Ok(body(&(*result == ApplyResult::Done)))
 }
 
-/// Operator.ServerHealth.
+/// Operator.ServerHealth, of the members as the leader sees them. Another server, asked with AllowStale, tells what it
+/// knows.
 pub(super) fn server_health(request: &Request<'_>, state: &State, ctx: &Ctx) -> Answer {
     let args: GenericRequest = arguments(request)?;
     let access = access(&args.query.auth_token, request, state, ctx)?;
     access.require(access.acl.operator_read())?;
     let config = state.autopilot_config();
-    let servers: Vec<ServerHealth> = ctx.servers.iter().map(|server| health(server, &config, ctx)).collect();
+    let end = end_of_log(ctx);
+    let servers: Vec<ServerHealth> = members(ctx).map(|server| health(server, end, &config, ctx)).collect();
     let voters = servers.iter().filter(|server| server.voter);
     let (all, good) = (voters.clone().count(), voters.clone().filter(|server| server.healthy).count());
     // What may fail before fewer than a majority is left.
     let spare = good.saturating_sub(all / 2 + 1);
     Ok(body(&OperatorHealthReply {
-        healthy: servers.iter().all(|server| server.healthy),
+        healthy: !servers.is_empty() && servers.iter().all(|server| server.healthy),
         failure_tolerance: i64::try_from(spare).unwrap_or(i64::MAX),
         leader: servers.iter().find(|server| server.leader).map(|server| server.id.clone()).unwrap_or_default(),
         voters: voters.map(|server| server.id.clone()).collect(),
@@ -76,25 +74,59 @@ pub(super) fn server_health(request: &Request<'_>, state: &State, ctx: &Ctx) -> 
     }))
 }
 
-/// What is known of a server here: of itself all, of others who leads.
-fn health(server: &ServerEntry, config: &crate::wire::body::operator::AutopilotConfig, ctx: &Ctx) -> ServerHealth {
+/// What others are measured by. Where they are is known as of a while ago, so that the leader's log is taken as of
+/// then too, where that is known: its end of this moment would make everybody late while much is written.
+fn end_of_log(ctx: &Ctx) -> u64 {
+    let then = ctx.servers.iter().find(|server| is_leader(server, ctx)).map_or(0, |leader| leader.matched);
+    if then == 0 { ctx.raft.last_index } else { then }
+}
+
+/// A member, by what it said last and by what the leader knows of its log.
+fn health(server: &ServerEntry, end: u64, config: &AutopilotConfig, ctx: &Ctx) -> ServerHealth {
     let is_itself = server.id == ctx.server.id;
     let leader = is_leader(server, ctx);
-    let silence = if leader && ctx.is_leader { 0 } else { nanos(ctx.last_contact) };
-    let healthy = leader || is_itself && ctx.known_leader && silence <= config.last_contact_threshold;
+    let silence = match server.last_heard {
+        _ if leader && ctx.is_leader => 0,
+        _ if is_itself => nanos(ctx.last_contact),
+        heard => heard.map_or(i64::MAX, nanos),
+    };
+    let (last_term, last_index) = if is_itself {
+        (ctx.raft.last_term, ctx.raft.last_index)
+    } else {
+        // Whoever acknowledged entries to this leader is of its term, although it has not said so yet.
+        let is_current = ctx.is_leader && server.matched > 0;
+        let last_term = if is_current { ctx.raft.last_term } else { server.last_term };
+        (last_term, server.last_index.max(server.matched))
+    };
+    let status = if is_itself { ServerStatus::Alive } else { server.status };
+    let healthy = ctx.known_leader
+        && status == ServerStatus::Alive
+        && silence <= config.last_contact_threshold.max(nanos(server.patience))
+        && last_term == ctx.raft.last_term
+        && last_index.saturating_add(config.max_trailing_logs) >= end;
+    let since = if is_itself { server.stable_since.or(ctx.raft.stable_since) } else { server.stable_since };
     ServerHealth {
         id: server.id.clone(),
         name: full_name(server, ctx),
         address: server.rpc_addr.clone(),
-        serf_status: if healthy || is_itself { ALIVE } else { FAILED },
+        serf_status: number(status),
         version: NOMAD_BUILD.to_owned(),
         leader,
         last_contact: silence,
-        last_term: ctx.raft.last_term,
-        last_index: ctx.raft.last_index,
+        last_term,
+        last_index,
         healthy,
         voter: server.voter,
-        stable_since: ctx.raft.stable_since.map_or_else(go_zero_time, |at| go_time(at.unix_nanos())),
+        stable_since: since.map_or_else(go_zero_time, |at| go_time(at.unix_nanos())),
+    }
+}
+
+/// How a server is, as the gossip layer of the peers numbers it.
+fn number(status: ServerStatus) -> i64 {
+    match status {
+        ServerStatus::Alive => 1,
+        ServerStatus::Left => 3,
+        ServerStatus::Failed => 4,
     }
 }
 

@@ -44,6 +44,7 @@ mod var_write;
 mod version;
 
 pub use self::stream_error::stream_error;
+pub use self::var::lacks_a_key;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -224,8 +225,20 @@ pub struct Caller {
     pub good_token: Option<(u64, i64)>,
 }
 
-/// Another server of this region, as agents are told of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// How a server of the region is, as far as this one knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ServerStatus {
+    /// It was heard a short while ago, or is this server.
+    #[default]
+    Alive,
+    /// It was not heard for longer than the failure detector allows.
+    Failed,
+    /// It said that it stops, or was removed.
+    Left,
+}
+
+/// A server of this region, as agents are told of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServerEntry {
     /// Name without the region.
     pub name: String,
@@ -237,6 +250,28 @@ pub struct ServerEntry {
     pub datacenter: String,
     /// Whether it has a vote.
     pub voter: bool,
+    /// Whether it is in raft's configuration, with a vote or without.
+    pub is_member: bool,
+    /// As raft names it.
+    pub replica: u64,
+    /// `ip:port` of its HTTP listener; empty when not known.
+    pub http_addr: String,
+    /// Its build; empty when not known.
+    pub build: String,
+    /// How it is.
+    pub status: ServerStatus,
+    /// How long ago it was heard; zero for this server, `None` when never.
+    pub last_heard: Option<Duration>,
+    /// A silence up to this says nothing: it is heard no more often.
+    pub patience: Duration,
+    /// The last entry of its log, as it said last.
+    pub last_index: u64,
+    /// Its term, as it said last.
+    pub last_term: u64,
+    /// The last entry that is known to be on its disk; known to the leader only, 0 elsewhere.
+    pub matched: u64,
+    /// Since when it is as healthy as it is now, as the leader saw it.
+    pub stable_since: Option<WallTime>,
 }
 
 /// What handlers know beside the state. Read-only, the same for every request of a turn but for the last fields.
@@ -288,6 +323,12 @@ pub struct RaftFacts {
     pub last_index: u64,
     /// Since when this server knows who leads.
     pub stable_since: Option<WallTime>,
+    /// The last index that is applied here, and so known to be committed.
+    pub applied: u64,
+    /// Members with a vote.
+    pub voters: u64,
+    /// Members without one.
+    pub learners: u64,
 }
 
 /// What does not change while a server runs.

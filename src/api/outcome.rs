@@ -35,6 +35,28 @@ pub enum Outcome {
         /// How to go on.
         finish: Finish,
     },
+    /// Change who the cluster's servers are or who leads them, through raft's own configuration.
+    Cluster {
+        /// What to change.
+        change: ClusterChange,
+        /// The answer once it was done.
+        reply: Box<Reply>,
+    },
+}
+
+/// A change of the cluster that is no write to the state. Ids are those of servers, UUIDs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClusterChange {
+    /// A member is to be none any more.
+    RemovePeer {
+        /// Which.
+        id: String,
+    },
+    /// Another voter is to lead.
+    TransferLeadership {
+        /// Which; `None`: whoever is best off.
+        to: Option<String>,
+    },
 }
 
 /// A wait for one's turn at a variable's lock (R8.28). Turns are taken in the order of arrival at this server: the

@@ -88,10 +88,13 @@ pub enum OpenError {
     Damaged,
 }
 
+/// How [`OpenError::NoKey`] ends in words.
+pub(super) const NOT_IN_RING: &str = ", which is not in this key ring";
+
 impl fmt::Display for OpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            OpenError::NoKey(id) => write!(f, "variable is encrypted with key {id}, which is not in this key ring"),
+            OpenError::NoKey(id) => write!(f, "variable is encrypted with key {id}{NOT_IN_RING}"),
             OpenError::Damaged => f.write_str("variable cannot be decrypted: its bytes were changed"),
         }
     }

@@ -17,8 +17,9 @@ use crate::wire::rpc::EMPTY_BODY;
 
 use super::access::access;
 use super::answer::{Answer, arguments, body, query_meta};
+use super::operator::members as members_of;
 use super::outcome::{Outcome, Reply, ReplyResult};
-use super::{Ctx, Request, ServerEntry};
+use super::{Ctx, Request, ServerEntry, ServerStatus};
 
 /// The release of Nomad whose behaviour is spoken; the `nomad` CLI shows it as a server's build.
 pub const NOMAD_BUILD: &str = "2.0.5";
@@ -35,10 +36,10 @@ pub(super) fn leader(request: &Request<'_>, _: &State, ctx: &Ctx) -> Answer {
     Ok(body(&ctx.leader_rpc_addr))
 }
 
-/// Status.Peers: `ip:port` of every server with or without a vote.
+/// Status.Peers: `ip:port` of every member, with or without a vote.
 pub(super) fn peers(request: &Request<'_>, _: &State, ctx: &Ctx) -> Answer {
     arguments::<GenericRequest>(request)?;
-    Ok(body(&ctx.servers.iter().map(|server| server.rpc_addr.clone()).collect::<Vec<_>>()))
+    Ok(body(&members_of(ctx).map(|server| server.rpc_addr.clone()).collect::<Vec<_>>()))
 }
 
 /// Status.Members.
@@ -57,9 +58,9 @@ pub(super) fn members(request: &Request<'_>, state: &State, ctx: &Ctx) -> Answer
 /// A server as a member. There is no gossip port, so the RPC port stands in its place.
 fn member(server: &ServerEntry, ctx: &Ctx) -> Member {
     let addr = server.rpc_addr.parse::<SocketAddr>().ok();
-    let host = server.rpc_addr.rsplit_once(':').map_or(server.rpc_addr.as_str(), |(host, _)| host);
+    let (host, port) = server.rpc_addr.rsplit_once(':').unwrap_or((&server.rpc_addr, ""));
     let ip = addr.map_or_else(|| host.to_owned(), |addr| addr.ip().to_string());
-    let port = addr.map_or(0, |addr| addr.port());
+    let port = addr.map_or_else(|| port.parse().unwrap_or(0), |addr| addr.port());
     let mut tags: BTreeMap<String, String> = [
         ("role", "nomad".to_owned()),
         ("region", ctx.server.region.clone()),
@@ -71,7 +72,8 @@ fn member(server: &ServerEntry, ctx: &Ctx) -> Member {
         ("id", server.id.clone()),
         ("rpc_addr", ip),
         ("port", port.to_string()),
-        ("holdfast", env!("CARGO_PKG_VERSION").to_owned()),
+        ("holdfast", server.build.clone()),
+        ("http_addr", server.http_addr.clone()),
         ("expect", ctx.server.bootstrap_expect.to_string()),
     ]
     .map(|(key, value)| (key.to_owned(), value))
@@ -79,6 +81,7 @@ fn member(server: &ServerEntry, ctx: &Ctx) -> Member {
     if ctx.server.bootstrap_expect == 1 {
         tags.insert("bootstrap".to_owned(), "1".to_owned());
     }
+    tags.retain(|name, value| !value.is_empty() || name == "revision");
     if !server.voter {
         tags.insert("nonvoter".to_owned(), "1".to_owned());
     }
@@ -91,13 +94,22 @@ fn member(server: &ServerEntry, ctx: &Ctx) -> Member {
         }),
         port,
         tags,
-        status: "alive".to_owned(),
+        status: word(server.status).to_owned(),
         protocol_min: 1,
         protocol_max: 5,
         protocol_cur: 2,
         delegate_min: 2,
         delegate_max: 5,
         delegate_cur: 4,
+    }
+}
+
+/// How a server is, in the words of the gossip layer that the peers have.
+fn word(status: ServerStatus) -> &'static str {
+    match status {
+        ServerStatus::Alive => "alive",
+        ServerStatus::Failed => "failed",
+        ServerStatus::Left => "left",
     }
 }
 

@@ -19,6 +19,7 @@ use super::access::access;
 use super::answer::{Answer, Failure, arguments, blocking};
 use super::filter::Filter;
 use super::outcome::{Outcome, Reply, ReplyResult};
+use super::seal::NOT_IN_RING;
 use super::{Ctx, Request, page};
 
 /// The error while no key of the key ring is here.
@@ -219,6 +220,11 @@ pub(super) fn open(var: &Var, ctx: &Ctx) -> Result<Vec<u8>, Failure> {
     let Some(sealed) = &var.sealed else { return Ok(NO_ITEMS.to_vec()) };
     let sealer = ctx.sealer.as_deref().ok_or(NO_KEY_RING)?;
     sealer.open(&var.namespace, &var.path, sealed).map_err(|error| error.to_string().into())
+}
+
+/// Whether an error says that a key is missing here, which other servers may have.
+pub fn lacks_a_key(error: &str) -> bool {
+    error == NO_KEY_RING || error.ends_with(NOT_IN_RING)
 }
 
 /// An answer whose body was written by hand.

@@ -66,6 +66,32 @@ metrics! {
         "Answers given to parked queries from a run that another one paid for.";
     RpcCrossRegion: Counter "holdfast.rpc.cross-region" "holdfast_rpc_cross_region_requests_total" Some("region"),
         "Calls passed on to another region.";
+    Forwarded: Counter "holdfast.forward.calls" "holdfast_forwarded_calls_total" Some("outcome"),
+        "Calls passed on to another server, by how that ended: ok, error, unsent, lost, timeout.";
+    ForwardRetry: Counter "holdfast.forward.retry" "holdfast_forwarded_calls_retried_total" None,
+        "Calls passed on once more, or served here after all, since the first try surely changed nothing.";
+    OutcomeUnknown: Counter "holdfast.forward.outcome_unknown" "holdfast_forwarded_writes_unknown_total" None,
+        "Writes passed on to a leader that was lost before it answered: they may or may not have happened.";
+    Holds: Counter "holdfast.forward.holds" "holdfast_holds_total" None,
+        "Times that a request was made to wait for a leader.";
+    PoolOpen: Gauge "holdfast.pool.open" "holdfast_pool_connections" None,
+        "Connections to other servers that calls are passed on over.";
+    PoolIdle: Gauge "holdfast.pool.idle" "holdfast_pool_connections_idle" None,
+        "Those of them that no call uses.";
+    PoolWaiting: Gauge "holdfast.pool.waiting" "holdfast_pool_waiting_calls" None,
+        "Calls and streams that wait for such a connection.";
+    PoolDial: Counter "holdfast.pool.dial" "holdfast_pool_dials_total" None,
+        "Dials of other servers for calls.";
+    PoolCheck: Counter "holdfast.pool.check" "holdfast_pool_checks_total" None,
+        "Looks at a kept connection to another server before something was sent over it.";
+    PoolCheckDead: Counter "holdfast.pool.check_dead" "holdfast_pool_checks_failed_total" None,
+        "Those that found it dead, so that another one was used.";
+    PoolRetry: Counter "holdfast.pool.retry" "holdfast_pool_retries_total" None,
+        "Calls tried again because the connection they had was lost, where that surely did no harm.";
+    PoolFresh: Counter "holdfast.pool.fresh" "holdfast_pool_fresh_total" None,
+        "Calls that were lost twice and went over a connection dialled after that.";
+    PoolDiscard: Counter "holdfast.pool.discard" "holdfast_pool_discards_total" Some("reason"),
+        "Connections to other servers that were not used any more, by the reason.";
     StreamingRequest: Counter "holdfast.streaming_rpc.request" "holdfast_streaming_rpc_requests_total" None,
         "Streaming calls whose handler ran.";
     StreamingRequestError: Counter "holdfast.streaming_rpc.request_error"
@@ -120,7 +146,7 @@ metrics! {
     Held: Gauge "holdfast.held" "holdfast_held_requests" None,
         "Requests that wait for a leader.";
     ForwardedInFlight: Gauge "holdfast.forwarded" "holdfast_forwarded_in_flight" None,
-        "Calls passed on to a node and not answered yet.";
+        "Calls passed on to a node or another server and not answered yet.";
     Subscribers: Gauge "holdfast.events.subscribers" "holdfast_event_subscribers" None,
         "Open event streams.";
     EventsBuffered: Gauge "holdfast.events.buffered" "holdfast_events_buffered" None,
@@ -145,6 +171,8 @@ metrics! {
         "Index of the last entry applied.";
     RaftTerm: Gauge "holdfast.raft.term" "holdfast_raft_term" None,
         "The term.";
+    RaftDiverged: Gauge "holdfast.raft.diverged" "holdfast_raft_diverged" None,
+        "1 once this server's state was found to differ from that of the others.";
     Leader: Gauge "holdfast.raft.leader" "holdfast_raft_is_leader" None,
         "1 while this server leads and serves consistent reads.";
     CertificateExpiry: Gauge "holdfast.tls.certificate_expiry" "holdfast_tls_certificate_expiry_timestamp_seconds"

@@ -16,6 +16,8 @@ mod node;
 mod operator;
 mod output;
 mod private_file;
+mod recover;
+mod server;
 mod snapshot;
 mod status;
 mod under_lock;
@@ -254,6 +256,7 @@ fn execute(cli: Cli, out: &mut dyn Write) -> Result<Exit, Failure> {
         Command::Namespace(command) => namespace::run(&context, out, &command),
         Command::Events(args) => follow::events(&context, out, &args),
         Command::Monitor(args) => follow::monitor(&context, out, &args),
+        Command::Server(command) => server::run(&context, out, command),
         Command::Operator(command) => operator::run(&context, out, &command),
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut <Cli as clap::CommandFactory>::command(), "holdfast", &mut &mut *out);
@@ -267,6 +270,9 @@ fn execute(cli: Cli, out: &mut dyn Write) -> Result<Exit, Failure> {
 fn settings(global: &Global) -> Result<Settings, Failure> {
     let from_environment = || std::env::var(args::ADDRESS_VARIABLE).ok().filter(|address| !address.is_empty());
     let address = global.address.clone().or_else(from_environment).unwrap_or_else(|| args::DEFAULT_ADDRESS.to_owned());
+    if address.split(',').all(|address| address.trim().is_empty()) {
+        return Err(Failure::Usage("--address names no server".to_owned()));
+    }
     let own = match (&global.cert_file, &global.key_file) {
         (Some(cert), Some(key)) => Some((cert.clone(), key.clone())),
         (None, None) => None,

@@ -7,11 +7,14 @@ use serde_json::{Value, json};
 use crate::cli::args::{OperatorCommand, RaftCommand};
 use crate::cli::keyring;
 use crate::cli::output;
+use crate::cli::recover;
+use crate::cli::server;
+use crate::cli::server::yes_no;
 use crate::cli::snapshot;
 use crate::cli::{Context, Exit, Failure};
 use crate::wire::body::operator::{
-    ConnectionStub, ConnectionsResponse, LeadershipTransferResponse, OperatorHealthReply, RaftConfigurationResponse,
-    RaftPeerByIdRequest, RaftPeerRequest,
+    ConnectionStub, ConnectionsResponse, LeadershipTransferResponse, RaftConfigurationResponse, RaftPeerByIdRequest,
+    RaftPeerRequest,
 };
 use crate::wire::body::query::GenericRequest;
 use crate::wire::msgpack::Raw;
@@ -23,8 +26,9 @@ use crate::wire::msgpack::Raw;
 pub(crate) fn run(context: &Context, out: &mut dyn Write, command: &OperatorCommand) -> Result<Exit, Failure> {
     match command {
         OperatorCommand::Connections => connections(context, out),
-        OperatorCommand::Health => health(context, out),
+        OperatorCommand::Health => server::health(context, out),
         OperatorCommand::Raft(command) => raft(context, out, command),
+        OperatorCommand::Recover { yes, data_dir } => recover::run(context, out, data_dir, *yes),
         OperatorCommand::Snapshot(command) => snapshot::run(context, out, command),
         OperatorCommand::Keyring(command) => keyring::run(context, out, command),
     }
@@ -39,45 +43,6 @@ fn connections(context: &Context, out: &mut dyn Write) -> Result<Exit, Failure> 
         print(out, &reply)?;
     }
     Ok(Exit::Done)
-}
-
-fn yes_no(yes: bool) -> String {
-    if yes { "yes" } else { "no" }.to_owned()
-}
-
-/// Fails when not all servers are healthy, so that scripts can tell.
-fn health(context: &Context, out: &mut dyn Write) -> Result<Exit, Failure> {
-    let request = GenericRequest { query: context.query() };
-    let reply: OperatorHealthReply = context.client().call("Operator.ServerHealth", &request)?;
-    if context.json {
-        let servers = reply.servers.iter().map(|one| {
-            json!({
-                "id": one.id, "name": one.name, "address": one.address, "healthy": one.healthy, "leader": one.leader,
-                "voter": one.voter, "last_term": one.last_term, "last_index": one.last_index,
-            })
-        });
-        let value = json!({
-            "healthy": reply.healthy, "failure_tolerance": reply.failure_tolerance,
-            "servers": servers.collect::<Vec<_>>(),
-        });
-        output::json(out, &value)?;
-    } else {
-        writeln!(out, "Healthy: {}, servers that may fail: {}\n", yes_no(reply.healthy), reply.failure_tolerance)?;
-        let head = ["Name", "Address", "Healthy", "Leader", "Voter", "Index"];
-        let mut rows = vec![head.map(str::to_owned).to_vec()];
-        rows.extend(reply.servers.iter().map(|one| {
-            vec![
-                output::clean(&one.name),
-                output::clean(&one.address),
-                yes_no(one.healthy),
-                yes_no(one.leader),
-                yes_no(one.voter),
-                one.last_index.to_string(),
-            ]
-        }));
-        output::table(out, &rows)?;
-    }
-    Ok(if reply.healthy { Exit::Done } else { Exit::Failed })
 }
 
 fn raft(context: &Context, out: &mut dyn Write, command: &RaftCommand) -> Result<Exit, Failure> {
@@ -120,13 +85,15 @@ fn raft(context: &Context, out: &mut dyn Write, command: &RaftCommand) -> Result
             Ok(Exit::Done)
         }
         RaftCommand::TransferLeadership { id } => {
-            let request = RaftPeerRequest { id: id.clone(), write: context.write(), ..RaftPeerRequest::default() };
+            // An id has no colon, an address always has one.
+            let (id, address) = if id.contains(':') { ("", id.as_str()) } else { (id.as_str(), "") };
+            let request = RaftPeerRequest { id: id.to_owned(), address: address.to_owned(), write: context.write() };
             let reply: LeadershipTransferResponse = client.call("Operator.TransferLeadershipToPeer", &request)?;
             if context.json {
                 output::json(out, &json!({"id": reply.to.id, "address": reply.to.address, "led_already": reply.noop}))?;
                 return Ok(Exit::Done);
             }
-            let what = if reply.noop { "It leads already:" } else { "Asked to lead:" };
+            let what = if reply.noop { "It leads already:" } else { "It leads now:" };
             writeln!(out, "{what} {}", output::clean(&reply.to.address))?;
             Ok(Exit::Done)
         }

@@ -7,6 +7,7 @@ use std::io::Write;
 use serde_json::{Value, json};
 
 use crate::cli::output;
+use crate::cli::server::{is_voter, leads, rpc_address, yes_no};
 use crate::cli::{Context, Exit, Failure};
 use crate::client;
 use crate::client::Client;
@@ -71,22 +72,6 @@ fn count(list: &NodeListResponse) -> BTreeMap<String, usize> {
     by_status
 }
 
-/// `ip:port` of a member's RPC listener, as Status.Leader names it.
-fn rpc_address(member: &Member) -> String {
-    let port = member.tags.get("port").map_or("", String::as_str);
-    let ip = match <[u8; 4]>::try_from(member.addr.0.as_slice()) {
-        Ok(v4) => std::net::Ipv4Addr::from(v4).to_string(),
-        Err(_) => match <[u8; 16]>::try_from(member.addr.0.as_slice()) {
-            Ok(v6) => match std::net::Ipv6Addr::from(v6).to_ipv4_mapped() {
-                Some(v4) => v4.to_string(),
-                None => format!("[{}]", std::net::Ipv6Addr::from(v6)),
-            },
-            Err(_) => member.tags.get("rpc_addr").cloned().unwrap_or_default(),
-        },
-    };
-    format!("{ip}:{port}")
-}
-
 impl Overview {
     fn is_whole(&self) -> bool {
         self.leader.is_ok()
@@ -98,7 +83,7 @@ impl Overview {
     }
 
     fn leads(&self, member: &Member) -> bool {
-        self.leader.as_ref().is_ok_and(|leader| !leader.is_empty() && *leader == rpc_address(member))
+        self.leader.as_ref().is_ok_and(|leader| leads(member, leader))
     }
 
     fn to_json(&self, address: &str) -> Value {
@@ -106,7 +91,7 @@ impl Overview {
             let each = |member: &Member| {
                 json!({
                     "name": member.name, "address": rpc_address(member), "status": member.status,
-                    "leader": self.leads(member), "tags": member.tags,
+                    "leader": self.leads(member), "voter": is_voter(member), "tags": member.tags,
                 })
             };
             members.members.iter().map(each).collect::<Vec<_>>()
@@ -135,6 +120,19 @@ fn known<T: serde::Serialize>(part: &Result<T, &String>) -> Value {
         Ok(value) => json!(value),
         Err(text) => json!({"refused": text}),
     }
+}
+
+/// How many servers there are, how they are, and how many have a vote.
+fn cluster(members: &[Member]) -> String {
+    let mut by_status: BTreeMap<&str, usize> = BTreeMap::new();
+    for member in members {
+        *by_status.entry(&member.status).or_insert(0) += 1;
+    }
+    let each: Vec<String> =
+        by_status.iter().map(|(status, count)| format!("{count} {}", output::clean(status))).collect();
+    let (count, voters) = (members.len(), members.iter().filter(|member| is_voter(member)).count());
+    let servers = if count == 1 { "server" } else { "servers" };
+    format!("{count} {servers}: {}; {voters} with a vote", each.join(", "))
 }
 
 fn print(out: &mut dyn Write, overview: &Overview) -> Result<(), Failure> {
@@ -169,6 +167,7 @@ fn print(out: &mut dyn Write, overview: &Overview) -> Result<(), Failure> {
         &[
             ("Server", server),
             ("Leader", say(&overview.leader)),
+            ("Cluster", overview.members.as_ref().map(|members| cluster(&members.members)).unwrap_or_else(refused)),
             ("Peers", list(&overview.peers)),
             ("Regions", list(&overview.regions)),
             ("Raft", raft.unwrap_or_else(refused)),
@@ -179,7 +178,7 @@ fn print(out: &mut dyn Write, overview: &Overview) -> Result<(), Failure> {
     match &overview.members {
         Err(text) => writeln!(out, "Members  {}", refused(text))?,
         Ok(members) => {
-            let head = ["Name", "Address", "Status", "Leader", "Region", "Datacenter", "Build"];
+            let head = ["Name", "Address", "Status", "Voter", "Leader", "Region", "Datacenter", "Build"];
             let mut rows = vec![head.map(str::to_owned).to_vec()];
             for member in &members.members {
                 let tag = |name: &str| output::or_dash(member.tags.get(name).map_or("", String::as_str));
@@ -187,7 +186,8 @@ fn print(out: &mut dyn Write, overview: &Overview) -> Result<(), Failure> {
                     output::or_dash(&member.name),
                     output::clean(&rpc_address(member)),
                     output::or_dash(&member.status),
-                    if overview.leads(member) { "yes" } else { "no" }.to_owned(),
+                    yes_no(is_voter(member)),
+                    yes_no(overview.leads(member)),
                     tag("region"),
                     tag("dc"),
                     tag("build"),

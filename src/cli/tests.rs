@@ -1,5 +1,7 @@
 //! `holdfast` as people call it, against a server made of threads: output, exit statuses, what goes where.
 
+mod cluster;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -107,13 +109,14 @@ fn status_shows_it_all() {
         out,
         "Server   golden (region global, datacenter dc1)\n\
          Leader   127.0.0.1:24647\n\
+         Cluster  1 server: 1 alive; 1 with a vote\n\
          Peers    127.0.0.1:24647\n\
          Regions  global west\n\
          Raft     term 2, index 31\n\
          Nodes    3: 1 down, 2 ready\n\
          \n\
-         Name           Address          Status  Leader  Region  Datacenter  Build\n\
-         golden.global  127.0.0.1:24647  alive   yes     global  dc1         2.0.5\n"
+         Name           Address          Status  Voter  Leader  Region  Datacenter  Build\n\
+         golden.global  127.0.0.1:24647  alive   yes    yes     global  dc1         2.0.5\n"
     );
 }
 

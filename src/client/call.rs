@@ -21,11 +21,17 @@ pub(crate) fn encode_request(seq: u64, method: &str, body: &[u8]) -> Vec<u8> {
     e.out
 }
 
-/// Sends `request`, numbered `seq`, and reads the body of its reply.
+/// Sends `request`, numbered `seq`, and reads the body of its reply; also says whether the channel can be kept, which
+/// it cannot when more came than the reply.
 ///
 /// # Errors
 /// By class; the channel is of no more use after one.
-pub(crate) fn exchange(channel: &mut Channel, request: &[u8], seq: u64, deadline: Instant) -> Result<Vec<u8>, Error> {
+pub(crate) fn exchange(
+    channel: &mut Channel,
+    request: &[u8],
+    seq: u64,
+    deadline: Instant,
+) -> Result<(Vec<u8>, bool), Error> {
     channel.set_deadline(deadline);
     let before = channel.bytes_written();
     channel.write_all(request).and_then(|()| channel.flush()).map_err(|e| classify(channel, before, &e))?;
@@ -39,7 +45,7 @@ pub(crate) fn exchange(channel: &mut Channel, request: &[u8], seq: u64, deadline
     if !head.error.is_empty() {
         return Err(Error::Refused(head.error));
     }
-    Ok(body)
+    Ok((body, reply.bytes.is_empty()))
 }
 
 /// What a failed read or write means for the request.

@@ -5,8 +5,16 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
+use rustix::net::RecvFlags;
+
 use crate::client::tls::TlsSettings;
+use crate::conn::liveness;
+use crate::conn::liveness::{Dead, Look, Meant};
 use crate::wire::first_byte::FirstByte;
+
+/// Bytes of one look at a connection that was kept.
+const LOOK_BYTES: usize = 4096;
 
 /// A socket with a deadline; reads and writes past it fail with `TimedOut`.
 #[derive(Debug)]
@@ -101,21 +109,41 @@ impl Channel {
         self.socket().written
     }
 
-    /// One look, without waiting, at whether the server hung up or spoke out of turn. A TLS peer may well have said
-    /// something (session tickets), so there only the end of the stream counts.
-    pub(crate) fn looks_alive(&self) -> bool {
-        let stream = &self.socket().stream;
-        if stream.set_nonblocking(true).is_err() {
-            return false;
-        }
-        let seen = stream.peek(&mut [0]);
-        if stream.set_nonblocking(false).is_err() {
-            return false;
-        }
-        match seen {
-            Ok(0) => false,
-            Ok(_) => matches!(self, Channel::Secure(_)),
-            Err(cause) => cause.kind() == io::ErrorKind::WouldBlock,
+    /// One look, without waiting, at whether the server hung up or spoke out of turn since the last call. TLS takes its
+    /// own bytes in first: tickets and key updates are no answer.
+    ///
+    /// # Errors
+    /// Why it must not be used.
+    pub(crate) fn liveness(&mut self) -> Result<(), Dead> {
+        liveness::verdict(self.look())
+    }
+
+    #[cfg(test)]
+    pub(crate) fn descriptor(&self) -> &TcpStream {
+        &self.socket().stream
+    }
+
+    #[cfg(test)]
+    pub(crate) fn looks_alive(&mut self) -> bool {
+        self.liveness().is_ok()
+    }
+
+    /// Reads what has come, on the raw socket and without waiting (R3.1 to R3.4).
+    fn look(&mut self) -> Look {
+        let mut bytes = [0; LOOK_BYTES];
+        loop {
+            let read = match rustix::net::recv(&self.socket().stream, &mut bytes[..], RecvFlags::DONTWAIT) {
+                Ok((0, _)) => return Look::End,
+                Ok((count, _)) => bytes.get(..count).unwrap_or_default(),
+                Err(Errno::AGAIN) => return Look::Nothing,
+                Err(Errno::INTR) => continue,
+                Err(_) => return Look::Failed,
+            };
+            let Channel::Secure(stream) = self else { return Look::Bytes(Meant::Raw) };
+            let meant = take_in(&mut stream.conn, read);
+            if liveness::verdict(Look::Bytes(meant)).is_err() || read.len() < LOOK_BYTES {
+                return Look::Bytes(meant);
+            }
         }
     }
 
@@ -157,4 +185,19 @@ impl Write for Channel {
             Channel::Secure(stream) => stream.flush(),
         }
     }
+}
+
+/// Bytes that a session takes between two calls.
+fn take_in(session: &mut rustls::ClientConnection, mut bytes: &[u8]) -> Meant {
+    let (mut closed, mut data) = (false, false);
+    while !bytes.is_empty() && !closed && !data {
+        match session.read_tls(&mut bytes).map(|_| session.process_new_packets()) {
+            Ok(Ok(state)) => {
+                closed = state.peer_has_closed();
+                data = state.plaintext_bytes_to_read() > 0;
+            }
+            Ok(Err(_)) | Err(_) => closed = true,
+        }
+    }
+    Meant::Tls { closed, data }
 }

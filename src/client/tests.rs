@@ -61,6 +61,42 @@ fn nobody_there_is_told_apart() {
     assert!(matches!(ping(&mut client("no port".to_owned())).unwrap_err(), Error::Connect { .. }));
 }
 
+fn closed() -> String {
+    // A port that was free a moment ago.
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+}
+
+#[test]
+fn of_several_addresses_the_first_that_answers_is_asked_and_kept() {
+    let server = serve(None, |_, _| Act::ReplyAndClose(vec![0x80]));
+    let mut client = client(format!("{},{server}, {}", closed(), closed()));
+    for _ in 0..2 {
+        ping(&mut client).unwrap();
+        assert_eq!((client.address(), client.preferred), (server.as_str(), 1));
+    }
+    let (one, other) = (closed(), closed());
+    let Error::Connect { address, cause } = ping(&mut self::client(format!("{one},{other}"))).unwrap_err() else {
+        panic!("connected")
+    };
+    assert_eq!(address, format!("{one}, {other}"));
+    assert!(cause.starts_with(&format!("{one}: ")) && cause.contains(&format!("; {other}: ")), "{cause}");
+}
+
+#[test]
+fn a_read_goes_on_to_the_next_server_and_a_write_does_not() {
+    let dying = serve(None, |_, _| Act::Close);
+    let well = serve(None, |_, _| Act::Reply(vec![0x80]));
+    let both = format!("{dying},{well}");
+    ping(&mut client(both.clone())).unwrap();
+    for write in ["Variables.Apply", "Unknown.Method"] {
+        let mut client = client(both.clone());
+        let outcome = client.call::<_, Raw>(write, &GenericRequest::default());
+        assert!(matches!(outcome, Err(Error::Broken(_))), "{write}: {outcome:?}");
+        // What is asked next goes there again: it may be well by now.
+        assert_eq!(client.preferred, 0);
+    }
+}
+
 #[test]
 fn a_connection_that_ends_after_the_request_leaves_the_outcome_unknown_and_is_not_retried() {
     let calls = Arc::new(AtomicUsize::new(0));
@@ -80,11 +116,87 @@ fn a_kept_connection_found_dead_costs_a_new_one_and_no_error() {
     for _ in 0..3 {
         ping(&mut client).unwrap();
         // Until the server's end has arrived, the look cannot see it.
-        while client.connection.as_ref().is_some_and(Channel::looks_alive) {
+        while client.connection.as_mut().is_some_and(Channel::looks_alive) {
             std::thread::yield_now();
         }
     }
     assert_eq!(client.last_seq, 3);
+}
+
+// R3.4: what a TLS 1.3 server sends after the handshake is no reason to dial again; its end is.
+#[test]
+fn tickets_do_not_end_a_kept_connection() {
+    let folder = tempfile::tempdir().unwrap();
+    certificates(folder.path(), &["server.global.nomad"]);
+    let calls = AtomicUsize::new(0);
+    let own = Some((folder.path().join("server.global.nomad.pem"), folder.path().join("server.global.nomad-key.pem")));
+    let tls = load_tls(&TlsFiles { ca_file: folder.path().join("ca.pem"), own }, &ServerName::Any).unwrap();
+    let address = serve(Some(server_tls(folder.path(), "server.global.nomad")), move |_, _| {
+        match calls.fetch_add(1, Ordering::SeqCst) {
+            2 => Act::ReplyAndClose(vec![0x80]),
+            _ => Act::Reply(vec![0x80]),
+        }
+    });
+    let mut client = Client::new(Settings { address, tls: Some(tls), timeout: Duration::from_secs(20) });
+    for _ in 0..2 {
+        ping(&mut client).unwrap();
+        assert!(client.connection.as_mut().unwrap().looks_alive());
+        assert!(client.connection.as_mut().unwrap().looks_alive());
+    }
+    ping(&mut client).unwrap();
+    while client.connection.as_mut().is_some_and(Channel::looks_alive) {
+        std::thread::yield_now();
+    }
+    ping(&mut client).unwrap();
+}
+
+// R3.2, R3.3: one look when it is taken, which neither waits nor leaves the descriptor in another mode.
+#[test]
+fn a_look_at_a_quiet_connection_changes_nothing() {
+    let address = serve(None, |_, _| Act::Reply(vec![0x80]));
+    let mut client = client(address);
+    ping(&mut client).unwrap();
+    let mut kept = client.take_kept().unwrap();
+    let flags = |channel: &Channel| rustix::fs::fcntl_getfl(channel.descriptor()).unwrap();
+    let before = flags(&kept);
+    for _ in 0..100 {
+        kept.liveness().unwrap();
+    }
+    assert_eq!(flags(&kept), before);
+    assert!(!before.contains(rustix::fs::OFlags::NONBLOCK));
+    client.connection = Some(kept);
+    ping(&mut client).unwrap();
+}
+
+// R3.11: a server that resets every connection is tried three times at most, whatever is asked.
+#[test]
+fn a_server_that_resets_all_connections_is_not_dialled_for_ever() {
+    for method in [PING, "Variables.Apply"] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let accepted = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&accepted);
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                counted.fetch_add(1, Ordering::SeqCst);
+                let _ = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+            }
+        });
+        assert!(client(address).call::<_, Raw>(method, &GenericRequest::default()).is_err());
+        assert!((1..=3).contains(&accepted.load(Ordering::SeqCst)));
+    }
+}
+
+// R3.1: a byte that nobody asked for.
+#[test]
+fn a_kept_connection_that_speaks_out_of_turn_is_not_used() {
+    let stray = [&[0x83][..], b"\xa5Error\xa0\xa3Seq\x01\xadServiceMethod\xabStatus.Ping\x80", &[0x80]].concat();
+    let address = serve(None, move |_, _| Act::Bytes(stray.clone()));
+    let mut client = client(address);
+    ping(&mut client).unwrap();
+    while client.connection.as_mut().is_some_and(Channel::looks_alive) {
+        std::thread::yield_now();
+    }
 }
 
 #[test]

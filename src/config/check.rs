@@ -95,7 +95,6 @@ pub(super) fn check_text(kind: Kind, text: &str) -> Result<Checked, String> {
 pub(super) fn refused(key: &Key, value: &Checked) -> Option<&'static str> {
     match (key.later, value) {
         (Later::Set(what), _) => Some(what),
-        (Later::On(what), Checked::List(list)) if !list.is_empty() => Some(what),
         (Later::Word(word, what), Checked::Text(text)) if text == word => Some(what),
         _ => None,
     }

@@ -109,8 +109,6 @@ pub enum Later {
     Set(&'static str),
     /// This word.
     Word(&'static str, &'static str),
-    /// A list that is not empty.
-    On(&'static str),
 }
 
 const KIB: u64 = 1 << 10;
@@ -159,9 +157,36 @@ pub const KEYS: &[Key] = &[
         Later::Word("postgres", "engine \"postgres\""),
     ),
     key("cluster.bootstrap_expect", Kind::Count(1, 7), "1", "How many servers found the cluster"),
-    later(
-        key("cluster.join", Kind::Addresses, "[]", "RPC addresses of other servers of the region"),
-        Later::On("joining other servers"),
+    key("cluster.join", Kind::Addresses, "[]", "RPC addresses of other servers of the region"),
+    key(
+        "cluster.election_timeout",
+        Kind::Span(Duration::from_millis(100), secs(60)),
+        "\"500ms\"",
+        "How long a leader may be silent before another is elected; the same on all servers",
+    ),
+    key(
+        "cluster.dead_server_after",
+        Kind::Span(Duration::ZERO, secs(8760 * 3600)),
+        "\"72h\"",
+        "How long a server may be silent before it is removed, where the others can do without it; 0s for ever",
+    ),
+    key(
+        "cluster.stalled_sync",
+        Kind::Span(Duration::from_millis(100), secs(3600)),
+        "\"10s\"",
+        "How long a write to the disk may take before a leader hands over",
+    ),
+    key(
+        "cluster.min_free_space",
+        Kind::Size(0, 1024 * GIB),
+        "\"64MiB\"",
+        "Room on the disk of data_dir below which writes are refused; 0 for none",
+    ),
+    key(
+        "cluster.digest_entries",
+        Kind::Count(0, 1_000_000_000),
+        "100000",
+        "Entries of the log between two comparisons of the servers' states; 0 for none",
     ),
     later(
         unset("cluster.postgres.url", Kind::Url, "none", "The database of the postgres engine"),
@@ -185,10 +210,7 @@ pub const KEYS: &[Key] = &[
         ),
         Later::Set("[cluster.postgres]"),
     ),
-    later(
-        unset("regions.*", Kind::Addresses, "none", "RPC addresses of servers of the region of that name"),
-        Later::On("other regions"),
-    ),
+    unset("regions.*", Kind::Addresses, "none", "RPC addresses of servers of the region of that name"),
     key(
         "rpc.hold_timeout",
         Kind::Span(Duration::ZERO, secs(600)),
@@ -216,6 +238,12 @@ pub const KEYS: &[Key] = &[
     key("rpc.handler_threads", Kind::Count(0, 1024), "0", "Threads that run handlers; 0 for one a core"),
     key("rpc.max_message", Kind::Size(64 * KIB, 64 * MIB), "\"16MiB\"", "The size of one request or reply"),
     key("rpc.drain_timeout", Kind::Span(Duration::ZERO, secs(3600)), "\"10s\"", "How long an orderly stop may take"),
+    key(
+        "rpc.pool_idle_timeout",
+        Kind::Span(secs(1), DAY),
+        "\"2m\"",
+        "How long a connection to another server is kept without a call",
+    ),
     key("variables.max_size", Kind::Size(KIB, 512 * KIB), "\"64KiB\"", "The size of one variable"),
     key("locks.min_ttl", Kind::Span(secs(2), DAY), "\"10s\"", "The shortest TTL of a lock"),
     key(

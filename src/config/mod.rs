@@ -36,6 +36,20 @@ pub struct Config {
     pub advertise_http: Option<String>,
     /// `cluster.bootstrap_expect`
     pub bootstrap_expect: u64,
+    /// `cluster.join`
+    pub join: Vec<String>,
+    /// `cluster.election_timeout`
+    pub election_timeout: Duration,
+    /// `cluster.dead_server_after`; zero: never.
+    pub dead_server_after: Duration,
+    /// `cluster.stalled_sync`
+    pub stalled_sync: Duration,
+    /// `cluster.min_free_space`, bytes; 0: no floor.
+    pub min_free_bytes: u64,
+    /// `cluster.digest_entries`; 0: never.
+    pub digest_entries: u64,
+    /// `[regions]`: names and addresses, in the order of the names.
+    pub regions: Vec<(String, Vec<String>)>,
     /// `rpc.hold_timeout`
     pub hold_timeout: Duration,
     /// `rpc.max_query_time`
@@ -50,6 +64,8 @@ pub struct Config {
     pub max_message_bytes: usize,
     /// `rpc.drain_timeout`
     pub drain_timeout: Duration,
+    /// `rpc.pool_idle_timeout`
+    pub pool_idle_timeout: Duration,
     /// `variables.max_size`, bytes.
     pub variables_max_size_bytes: usize,
     /// `locks.min_ttl`
@@ -184,6 +200,13 @@ fn assemble(values: &Values, overrides: &Overrides, host_name: &str) -> Config {
         advertise_rpc: values.text("advertise.rpc"),
         advertise_http: values.text("advertise.http"),
         bootstrap_expect: values.number("cluster.bootstrap_expect"),
+        join: values.list("cluster.join"),
+        election_timeout: values.span("cluster.election_timeout"),
+        dead_server_after: values.span("cluster.dead_server_after"),
+        stalled_sync: values.span("cluster.stalled_sync"),
+        min_free_bytes: values.number("cluster.min_free_space"),
+        digest_entries: values.number("cluster.digest_entries"),
+        regions: values.lists_below("regions."),
         hold_timeout: values.span("rpc.hold_timeout"),
         max_query_time,
         // Only a default can be above the maximum here.
@@ -192,6 +215,7 @@ fn assemble(values: &Values, overrides: &Overrides, host_name: &str) -> Config {
         handler_threads: values.size("rpc.handler_threads"),
         max_message_bytes: values.size("rpc.max_message"),
         drain_timeout: values.span("rpc.drain_timeout"),
+        pool_idle_timeout: values.span("rpc.pool_idle_timeout"),
         variables_max_size_bytes: values.size("variables.max_size"),
         locks_min_ttl: values.span("locks.min_ttl"),
         events_buffer_bytes: values.size("events.buffer"),

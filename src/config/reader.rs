@@ -151,6 +151,8 @@ impl Reader {
         }
         self.check_needed(dev, host_name);
         self.check_listen();
+        self.check_founders();
+        self.check_regions();
         self.check_query_times();
         self.check_lease();
         self.check_tls();
@@ -177,6 +179,36 @@ impl Reader {
         let (rpc, http) = (self.values.listen("listen.rpc"), self.values.listen("listen.http"));
         if rpc == http && rpc.port() != 0 && !self.is_refused(&names) {
             self.error(self.values.last_line(&names), "listen.http", format!("is the same as listen.rpc, {rpc}"));
+        }
+    }
+
+    /// Two sets of servers that know nothing of each other must not both found a cluster: each set has to be more than
+    /// half of all that are named.
+    fn check_founders(&mut self) {
+        let names = ["cluster.bootstrap_expect", "cluster.join", "advertise.rpc"];
+        if self.is_refused(&names) {
+            return;
+        }
+        let own = self.values.text("advertise.rpc").unwrap_or_else(|| self.values.listen("listen.rpc").to_string());
+        let others: BTreeSet<String> = self.values.list("cluster.join").into_iter().filter(|one| *one != own).collect();
+        let (expect, servers) = (self.values.number("cluster.bootstrap_expect"), others.len() as u64 + 1);
+        if expect * 2 > servers {
+            return;
+        }
+        let what = format!(
+            "must be more than half of the servers, or two halves could each found a cluster: with this one \
+             cluster.join names {servers}, so at least {} are needed; found: {expect}",
+            servers / 2 + 1
+        );
+        self.error(self.values.last_line(&names[..2]), "cluster.bootstrap_expect", what);
+    }
+
+    fn check_regions(&mut self) {
+        let own = self.values.text("region").unwrap_or_default();
+        let name = format!("regions.{own}");
+        let line = self.values.last_line(&[&name]);
+        if line > 0 {
+            self.error(line, &name, "is this server's own region: its servers are named by cluster.join");
         }
     }
 
@@ -256,6 +288,20 @@ impl Values {
 
     pub(super) fn flag(&self, name: &str) -> bool {
         self.set_flag(name).unwrap_or_default()
+    }
+
+    pub(super) fn list(&self, name: &str) -> Vec<String> {
+        match self.value(name) {
+            Some(Checked::List(list)) => list,
+            _ => Vec::new(),
+        }
+    }
+
+    /// The lists of a table whose keys may have any name; empty ones left out.
+    pub(super) fn lists_below(&self, prefix: &str) -> Vec<(String, Vec<String>)> {
+        let names = self.set.keys().filter_map(|name| name.strip_prefix(prefix).map(|last| (name, last)));
+        let lists = names.map(|(name, last)| (last.to_owned(), self.list(name)));
+        lists.filter(|(_, list)| !list.is_empty()).collect()
     }
 
     pub(super) fn number(&self, name: &str) -> u64 {

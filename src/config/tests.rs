@@ -36,6 +36,13 @@ fn nothing_set_gives_the_defaults_of_the_design() {
         advertise_rpc: None,
         advertise_http: None,
         bootstrap_expect: 1,
+        join: Vec::new(),
+        election_timeout: Duration::from_millis(500),
+        dead_server_after: secs(72 * 3600),
+        stalled_sync: secs(10),
+        min_free_bytes: 64 << 20,
+        digest_entries: 100_000,
+        regions: Vec::new(),
         hold_timeout: secs(5),
         max_query_time: secs(300),
         default_query_time: secs(300),
@@ -43,6 +50,7 @@ fn nothing_set_gives_the_defaults_of_the_design() {
         handler_threads: 0,
         max_message_bytes: 16 << 20,
         drain_timeout: secs(10),
+        pool_idle_timeout: secs(120),
         variables_max_size_bytes: 64 << 10,
         locks_min_ttl: secs(10),
         events_buffer_bytes: 32 << 20,
@@ -87,8 +95,15 @@ fn every_key_of_this_build_reaches_its_setting() {
         [cluster]
         engine = "raft"
         bootstrap_expect = 3
-        join = []
+        join = ["hf2.example.org:4647", "[fd00::3]:4647"]
+        election_timeout = "250ms"
+        dead_server_after = "0s"
+        stalled_sync = "2s"
+        min_free_space = "1GiB"
+        digest_entries = 0
         [regions]
+        north = ["10.1.0.1:4647"]
+        south = []
         [rpc]
         hold_timeout = "1s"
         max_query_time = "1m"
@@ -97,6 +112,7 @@ fn every_key_of_this_build_reaches_its_setting() {
         handler_threads = 4
         max_message = 65536
         drain_timeout = "1.5s"
+        pool_idle_timeout = "30s"
         [variables]
         max_size = "512KiB"
         [locks]
@@ -139,6 +155,13 @@ fn every_key_of_this_build_reaches_its_setting() {
         advertise_rpc: Some("hf1.example.org:4647".to_owned()),
         advertise_http: Some("[fd00::1]:4646".to_owned()),
         bootstrap_expect: 3,
+        join: vec!["hf2.example.org:4647".to_owned(), "[fd00::3]:4647".to_owned()],
+        election_timeout: Duration::from_millis(250),
+        dead_server_after: Duration::ZERO,
+        stalled_sync: secs(2),
+        min_free_bytes: 1 << 30,
+        digest_entries: 0,
+        regions: vec![("north".to_owned(), vec!["10.1.0.1:4647".to_owned()])],
         hold_timeout: secs(1),
         max_query_time: secs(60),
         default_query_time: secs(30),
@@ -146,6 +169,7 @@ fn every_key_of_this_build_reaches_its_setting() {
         handler_threads: 4,
         max_message_bytes: 65_536,
         drain_timeout: Duration::from_millis(1500),
+        pool_idle_timeout: secs(30),
         variables_max_size_bytes: 512 << 10,
         locks_min_ttl: secs(2),
         events_buffer_bytes: 1 << 30,
@@ -257,6 +281,8 @@ fn wrong_values_are_named_with_what_would_do() {
         ),
         ("cluster.bootstrap_expect = 8", "cluster.bootstrap_expect: must be from 1 to 7; found: 8"),
         ("cluster.bootstrap_expect = 0", "cluster.bootstrap_expect: must be from 1 to 7; found: 0"),
+        ("cluster.election_timeout = \"99ms\"", "cluster.election_timeout: must be from 100ms to 1m; found: 99ms"),
+        ("cluster.election_timeout = \"61s\"", "cluster.election_timeout: must be from 100ms to 1m; found: 61s"),
         ("cluster.bootstrap_expect = 3.0", "cluster.bootstrap_expect: must be a whole number; found a float"),
         (
             "cluster.join = \"10.0.0.2:4647\"",
@@ -314,14 +340,50 @@ fn what_this_build_lacks_is_refused_when_used() {
         ("role = \"relay\"", "role: not in this build: role \"relay\""),
         ("cluster.engine = \"postgres\"", "cluster.engine: not in this build: engine \"postgres\""),
         ("cluster.postgres.url = \"postgres://h@db/h\"", "cluster.postgres.url: not in this build: [cluster.postgres]"),
-        ("cluster.join = [\"10.0.0.2:4647\"]", "cluster.join: not in this build: joining other servers"),
-        ("regions.west = [\"10.1.0.1:4647\"]", "regions.west: not in this build: other regions"),
     ] {
         assert_eq!(error(text), format!("h.toml:1: {message}"), "{text}");
     }
     let harmless = "[cluster]\nengine = \"raft\"\njoin = []\n[cluster.postgres]\n[regions]\nwest = []\n[acl]\nenabled = false\n\
                     [audit]\n[variables]\nmax_size = \"1KiB\"\n[locks]\nmin_ttl = \"2s\"\n";
     assert!(parse(harmless).is_ok());
+}
+
+// Two sets of servers that share none are never both more than half.
+#[test]
+fn founders_are_more_than_half_of_those_that_are_named() {
+    let text = |expect: u64, join: &str| {
+        format!("[advertise]\nrpc = \"a:1\"\n[cluster]\nbootstrap_expect = {expect}\njoin = [{join}]\n")
+    };
+    for (expect, join) in [
+        (1, ""),
+        (1, "\"a:1\""),
+        (2, "\"b:1\""),
+        (3, "\"b:1\", \"c:1\""),
+        (3, "\"a:1\", \"b:1\", \"c:1\", \"b:1\""),
+        (3, "\"b:1\", \"c:1\", \"d:1\", \"e:1\""),
+        (3, "\"b:1\""),
+    ] {
+        assert!(parse(&text(expect, join)).is_ok(), "{expect} of {join}");
+    }
+    for (expect, join, servers, needed) in [
+        (1, "\"b:1\"", 2, 2),
+        (2, "\"b:1\", \"c:1\", \"d:1\"", 4, 3),
+        (3, "\"b:1\",\"c:1\",\"d:1\",\"e:1\",\"f:1\"", 6, 4),
+    ] {
+        let message = format!(
+            "h.toml:5: cluster.bootstrap_expect: must be more than half of the servers, or two halves could each found a \
+             cluster: with this one cluster.join names {servers}, so at least {needed} are needed; found: {expect}"
+        );
+        assert_eq!(error(&text(expect, join)), message);
+    }
+}
+
+#[test]
+fn the_own_region_is_not_another() {
+    let text = "region = \"west\"\n[regions]\nwest = [\"10.1.0.1:4647\"]\n";
+    let message = "h.toml:3: regions.west: is this server's own region: its servers are named by cluster.join";
+    assert_eq!(error(text), message);
+    assert!(parse("[regions]\nwest = [\"10.1.0.1:4647\"]\n").is_ok());
 }
 
 #[test]

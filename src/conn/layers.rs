@@ -8,6 +8,8 @@ use super::Conn;
 use super::Event;
 use super::Protocol;
 use super::http::Http;
+use super::raft_link::LINK_IDLE;
+use super::raft_link::RaftLink;
 use super::report::Cause;
 use super::single::Single;
 use super::sniff;
@@ -26,10 +28,15 @@ pub(super) enum Layer {
     Sniff(Option<Instant>),
     /// A TLS handshake; until then.
     Handshake(Option<Instant>),
-    /// The owner has to admit it first. What came meanwhile is kept.
-    Waiting { byte: FirstByte, held: Vec<u8> },
+    /// A TLS handshake with a server that we dialled; until then. Afterwards this is spoken.
+    Dialling { deadline: Instant, speaks: FirstByte },
+    /// The owner has to admit it first; a raft link until then, since its peer may be none of ours. What came meanwhile
+    /// is kept.
+    Waiting { byte: FirstByte, held: Vec<u8>, deadline: Option<Instant> },
     /// One stream without yamux.
     Single(Box<Single>),
+    /// A raft link.
+    Raft(Box<RaftLink>),
     /// A yamux session.
     Streams(Box<Streams>),
     /// HTTP.
@@ -41,12 +48,12 @@ pub(super) enum Layer {
 impl Conn {
     /// What a layer works with, and the layer.
     pub(super) fn parts(&mut self, now: Instant) -> (World<'_>, &mut Layer) {
-        let waiting_bytes = self.outbox.len();
+        let (waiting_bytes, sent_bytes) = (self.outbox.len(), self.outbox.total_sent());
         let out = match &mut self.tls {
             Some(tls) => &mut tls.plain,
             None => self.outbox.tail(),
         };
-        let world = World { now, limits: &self.limits, events: &mut self.events, out, waiting_bytes };
+        let world = World { now, limits: &self.limits, events: &mut self.events, out, waiting_bytes, sent_bytes };
         (world, &mut self.layer)
     }
 
@@ -105,8 +112,9 @@ impl Conn {
             Layer::Waiting { held, .. } => held.extend_from_slice(bytes),
             Layer::Single(single) => single.bytes(&mut world, bytes),
             Layer::Streams(streams) => streams.bytes(&mut world, bytes),
+            Layer::Raft(link) => link.bytes(&mut world, bytes),
             Layer::Http(http) => http.bytes(&mut world, bytes),
-            Layer::Sniff(_) | Layer::Handshake(_) | Layer::Over => {}
+            Layer::Sniff(_) | Layer::Handshake(_) | Layer::Dialling { .. } | Layer::Over => {}
         }
     }
 
@@ -128,20 +136,28 @@ impl Conn {
 
     fn begin(&mut self, now: Instant, byte: FirstByte) {
         self.speaks(Protocol::Rpc(byte));
+        let deadline = (byte == FirstByte::Raft).then(|| self.handshake_deadline(now).unwrap_or(now + LINK_IDLE));
         let mux = &self.limits.mux;
         self.layer = match byte {
             FirstByte::Rpc => Layer::Single(Box::new(Single::rpc())),
             FirstByte::MultiplexV1 => Layer::Streams(Box::new(Streams::new(now, mux, false))),
             FirstByte::MultiplexV2 => Layer::Streams(Box::new(Streams::new(now, mux, true))),
-            FirstByte::Raft | FirstByte::Streaming | FirstByte::Tls => Layer::Waiting { byte, held: Vec::new() },
+            FirstByte::Raft | FirstByte::Streaming | FirstByte::Tls => {
+                Layer::Waiting { byte, held: Vec::new(), deadline }
+            }
         };
     }
 
     pub(super) fn admitted(&mut self, now: Instant) {
-        let Layer::Waiting { byte: FirstByte::Streaming, held } = &mut self.layer else { return };
-        let held = std::mem::take(held);
+        let Layer::Waiting { byte: byte @ (FirstByte::Streaming | FirstByte::Raft), held, .. } = &mut self.layer else {
+            return;
+        };
+        let (byte, held) = (*byte, std::mem::take(held));
         let (mut world, layer) = self.parts(now);
-        *layer = Layer::Single(Box::new(Single::streaming(&mut world)));
+        *layer = match byte {
+            FirstByte::Raft => Layer::Raft(Box::new(RaftLink::new(now))),
+            _ => Layer::Single(Box::new(Single::streaming(&mut world))),
+        };
         self.understand(now, &held);
         if self.peer_finished {
             self.pass_eof(now);
@@ -176,6 +192,9 @@ impl Conn {
         if self.is_http {
             return self.begin_http(now);
         }
+        if let Layer::Dialling { speaks, .. } = self.layer {
+            return self.begin_dialled(now, speaks);
+        }
         let Layer::Handshake(deadline) = self.layer else { return };
         self.layer = Layer::Sniff(deadline.filter(|_| !verified));
     }
@@ -185,7 +204,7 @@ impl Conn {
         if let Some(tls) = self.tls.as_mut().filter(|tls| tls.speaks_tls()) {
             tls.flush(self.outbox.tail());
         }
-        if matches!(self.layer, Layer::Handshake(_)) {
+        if matches!(self.layer, Layer::Handshake(_) | Layer::Dialling { .. }) {
             self.refuse(Cause::Handshake, error);
         } else {
             self.failure(now, error);
@@ -210,9 +229,12 @@ impl Conn {
         match layer {
             Layer::Single(single) => single.eof(&mut world),
             Layer::Streams(streams) => streams.eof(&mut world),
+            Layer::Raft(link) => link.eof(&mut world),
             Layer::Http(http) => http.eof(&mut world),
+            Layer::Dialling { .. } => self.refuse(Cause::Handshake, "EOF"),
             Layer::Handshake(_) if !untouched => self.refuse(Cause::Handshake, "EOF"),
             Layer::Sniff(_) | Layer::Handshake(_) => self.end(),
+            Layer::Waiting { byte: FirstByte::Raft, .. } => self.end(),
             // The call may still be acknowledged and answered.
             Layer::Waiting { .. } | Layer::Over => {}
         }
@@ -222,7 +244,8 @@ impl Conn {
         let (mut world, layer) = self.parts(now);
         match layer {
             Layer::Sniff(_) => self.refuse(Cause::FirstByte, error),
-            Layer::Handshake(_) => self.refuse(Cause::Handshake, error),
+            Layer::Handshake(_) | Layer::Dialling { .. } => self.refuse(Cause::Handshake, error),
+            Layer::Raft(link) => link.fail(&mut world, error),
             Layer::Waiting { .. } => self.end(),
             Layer::Single(single) => single.failure(&mut world, error),
             Layer::Streams(streams) => streams.failure(&mut world, error),
@@ -236,10 +259,13 @@ impl Conn {
         match layer {
             Layer::Sniff(Some(deadline)) if *deadline <= now => self.refuse(Cause::FirstByte, TIMEOUT),
             Layer::Handshake(Some(deadline)) if *deadline <= now => self.refuse(Cause::Handshake, TIMEOUT),
+            Layer::Dialling { deadline, .. } if *deadline <= now => self.refuse(Cause::Handshake, TIMEOUT),
+            Layer::Waiting { deadline: Some(deadline), .. } if *deadline <= now => self.end(),
+            Layer::Raft(link) => link.timeout(&mut world),
             Layer::Single(single) => single.timeout(&mut world),
             Layer::Streams(streams) => streams.timeout(&mut world),
             Layer::Http(http) => http.timeout(&mut world),
-            Layer::Sniff(_) | Layer::Handshake(_) | Layer::Waiting { .. } | Layer::Over => {}
+            Layer::Sniff(_) | Layer::Handshake(_) | Layer::Dialling { .. } | Layer::Waiting { .. } | Layer::Over => {}
         }
     }
 
@@ -250,11 +276,12 @@ impl Conn {
         if let Layer::Streams(streams) = layer {
             streams.take_output(world.out);
         }
-        let over = match layer {
-            Layer::Single(single) => single.is_over(),
-            Layer::Streams(streams) => streams.is_over(),
-            Layer::Http(http) => http.is_over(),
-            _ => false,
+        let (over, drops_unsent) = match layer {
+            Layer::Single(single) => (single.is_over(), false),
+            Layer::Streams(streams) => (streams.is_over(), streams.drops_unsent()),
+            Layer::Raft(link) => (link.is_over(), false),
+            Layer::Http(http) => (http.is_over(), false),
+            _ => (false, false),
         };
         if let Some(tls) = &mut self.tls
             && !matches!(self.layer, Layer::Over)
@@ -264,9 +291,12 @@ impl Conn {
         if over {
             self.end();
         }
+        if drops_unsent {
+            self.outbox.clear();
+        }
     }
 
-    fn refuse(&mut self, cause: Cause, error: &str) {
+    pub(super) fn refuse(&mut self, cause: Cause, error: &str) {
         self.events.push_back(report(cause, error));
         self.end();
     }
@@ -277,6 +307,7 @@ impl Conn {
         match &self.layer {
             Layer::Waiting { held, .. } => held.len(),
             Layer::Single(single) => single.held_bytes(),
+            Layer::Raft(link) => link.held_bytes(),
             Layer::Streams(streams) => streams.held_bytes(),
             Layer::Http(http) => http.held_bytes(),
             _ => 0,

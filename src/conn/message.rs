@@ -209,6 +209,17 @@ impl Output {
         Some(Output { bytes: message, sent })
     }
 
+    /// Keeps a message whose stream is not there so far.
+    pub(super) fn hold(cx: &mut Context<'_>, message: Vec<u8>) -> Output {
+        cx.tally.unsent_bytes = cx.tally.unsent_bytes.saturating_add(message.len());
+        Output { bytes: message, sent: 0 }
+    }
+
+    /// Nothing of it went out.
+    pub(super) fn is_whole(&self) -> bool {
+        self.sent == 0
+    }
+
     /// Sends more; true when nothing is left.
     pub(super) fn send_more(&mut self, cx: &mut Context<'_>) -> bool {
         let sent = cx.send(self.bytes.get(self.sent..).unwrap_or_default());

@@ -8,10 +8,13 @@
 //!
 //! Over 500 lines, since half of it is what the owner meets: limits, events, and a method for each thing to do.
 
+pub mod dial;
 pub mod http;
 mod layers;
+pub mod liveness;
 mod message;
 pub mod outbox;
+pub mod raft_link;
 pub mod report;
 pub mod rpc_client;
 pub mod rpc_server;
@@ -35,6 +38,7 @@ use crate::mux::session;
 use crate::wire::first_byte::FirstByte;
 use crate::wire::http::HttpReply;
 use crate::wire::http::HttpRequest;
+use crate::wire::raft::RaftFrame;
 
 use self::layers::Layer;
 use self::outbox::OUTBOX_BYTES;
@@ -58,6 +62,10 @@ pub struct Limits {
     /// Encoded replies that wait for the peer to read, of all streams of a connection together; over it the
     /// connection takes no more requests until the peer reads.
     pub max_unsent_bytes: usize,
+    /// Idle streams that a dialled session keeps for further calls (64, as Nomad's servers).
+    pub idle_streams: usize,
+    /// Frames of a raft link that wait for the peer to read.
+    pub max_raft_unsent_bytes: usize,
     /// Yamux.
     pub mux: session::Limits,
     /// HTTP: request line and headers together.
@@ -158,6 +166,19 @@ pub enum Event {
         /// A body, or the text of the error.
         result: Result<Box<[u8]>, String>,
     },
+    /// A call of ours has ended without an answer: its stream or its connection is gone. Its last event, in place of
+    /// [`Event::Gone`], which is of other streams.
+    Lost {
+        /// The stream of [`Conn::call`].
+        stream: StreamId,
+        /// Whether any byte of it may have been read by the peer (R3.9); when not, it has not happened and cannot
+        /// happen: none has left this process and none will, or the peer refused its stream unread.
+        written: bool,
+    },
+    /// A frame of a raft link.
+    Raft(Box<RaftFrame>),
+    /// A connection that we dialled is ready: its TLS handshake is done, and calls, streams or frames can be sent.
+    Ready,
     /// The ack of a streaming stream that we opened: empty, or the error.
     Acked {
         /// The stream of [`Conn::open_streaming`].
@@ -185,8 +206,15 @@ impl Event {
             | Event::Gone(stream)
             | Event::Writable(stream)
             | Event::Answer { stream, .. }
+            | Event::Lost { stream, .. }
             | Event::Acked { stream, .. } => Some(*stream),
-            Event::Protocol(_) | Event::Secured(_) | Event::Http(_) | Event::Report(_) | Event::Closed => None,
+            Event::Raft(_)
+            | Event::Ready
+            | Event::Protocol(_)
+            | Event::Secured(_)
+            | Event::Http(_)
+            | Event::Report(_)
+            | Event::Closed => None,
         }
     }
 }
@@ -209,7 +237,8 @@ pub struct CannotOpen;
 /// One connection.
 ///
 /// After every call take all events, and send what is in the outbox. Of each stream, [`Event::Gone`] is the last
-/// event; so are [`Event::Answer`], and an [`Event::Acked`] with an error. An owner that answers within the loop
+/// event; so are [`Event::Lost`], an [`Event::Acked`] with an error, and [`Event::Answer`] until the stream is used for
+/// another call. An owner that answers within the loop
 /// over events may be told that a stream is gone after it was done with it.
 pub struct Conn {
     limits: Arc<Limits>,
@@ -284,6 +313,9 @@ impl Conn {
     /// The next event.
     pub fn poll_event(&mut self) -> Option<Event> {
         let event = self.events.pop_front();
+        if let (Some(Event::Answer { stream, .. }), Layer::Streams(streams)) = (&event, &mut self.layer) {
+            streams.answer_taken(*stream);
+        }
         if event.is_none() && self.events.capacity() > 0 {
             self.events = VecDeque::new();
         }
@@ -295,7 +327,10 @@ impl Conn {
     pub fn poll_timeout(&self) -> Option<Instant> {
         match &self.layer {
             Layer::Sniff(deadline) | Layer::Handshake(deadline) => *deadline,
-            Layer::Waiting { .. } | Layer::Over => None,
+            Layer::Over => None,
+            Layer::Waiting { deadline, .. } => *deadline,
+            Layer::Dialling { deadline, .. } => Some(*deadline),
+            Layer::Raft(link) => Some(link.deadline()),
             Layer::Single(single) => single.deadline(),
             Layer::Streams(streams) => streams.deadline(),
             Layer::Http(http) => http.deadline(),
@@ -326,9 +361,11 @@ impl Conn {
     /// are over `max_unsent_bytes` no call is taken.
     pub fn wants_read(&self) -> bool {
         let few_wait = self.outbox.len() <= self.limits.max_unsent_bytes;
-        few_wait
+        // What comes on a link is little for what goes, and what goes has a cap of its own.
+        (few_wait || matches!(self.layer, Layer::Raft(_)))
             && match &self.layer {
-                Layer::Sniff(_) | Layer::Handshake(_) | Layer::Streams(_) => true,
+                Layer::Sniff(_) | Layer::Handshake(_) | Layer::Dialling { .. } => true,
+                Layer::Raft(_) | Layer::Streams(_) => true,
                 Layer::Waiting { .. } | Layer::Over => false,
                 Layer::Single(single) => {
                     single.is_reading() || single.held_bytes() < self.limits.mux.window_bytes as usize
@@ -427,11 +464,15 @@ impl Conn {
         self.settle(now);
     }
 
-    /// Opens a stream to the peer and makes a call on it: first byte 0x01, head, body. The stream is closed after
-    /// its answer.
+    /// Makes a call to the peer: [`Event::Answer`] or [`Event::Lost`] follows, one of them, once, unless the stream is
+    /// reset first. On a connection that we dialled it uses the stream that was idle last, or opens one (first byte
+    /// 0x01, head, body), or waits until one can be opened; after a success the stream is kept for the next call, up to
+    /// [`Limits::idle_streams`]. To a peer that dialled us each call has a stream of its own.
+    ///
+    /// A stream is given to another call only after the owner has taken the answer to the one before.
     ///
     /// # Errors
-    /// When no stream can be opened.
+    /// When the call cannot be taken: no session, or one that ends or that too much waits on. Nothing was sent.
     pub fn call(&mut self, now: Instant, method: &str, body: &[u8]) -> Result<StreamId, CannotOpen> {
         let (mut world, layer) = self.parts(now);
         let Layer::Streams(streams) = layer else { return Err(CannotOpen) };
@@ -498,7 +539,8 @@ impl Conn {
     pub fn drain(&mut self, now: Instant) {
         let (mut world, layer) = self.parts(now);
         match layer {
-            Layer::Sniff(_) | Layer::Handshake(_) | Layer::Waiting { .. } => self.end(),
+            Layer::Sniff(_) | Layer::Handshake(_) | Layer::Dialling { .. } | Layer::Waiting { .. } => self.end(),
+            Layer::Raft(link) => link.end(),
             Layer::Single(single) => single.drain(),
             Layer::Streams(streams) => streams.drain(&mut world),
             Layer::Http(http) => http.drain(),
@@ -540,7 +582,7 @@ impl Conn {
     /// Open streams of a yamux session; 0 or 1 otherwise.
     pub fn streams(&self) -> usize {
         match &self.layer {
-            Layer::Single(_) | Layer::Http(_) => 1,
+            Layer::Single(_) | Layer::Http(_) | Layer::Raft(_) => 1,
             Layer::Streams(streams) => streams.streams(),
             _ => 0,
         }

@@ -9,9 +9,16 @@ pub(crate) const OUTBOX_BYTES: usize = 256 * 1024;
 pub struct Outbox {
     bytes: Vec<u8>,
     sent: usize,
+    /// Bytes that were taken from it since the connection began.
+    total_sent: u64,
 }
 
 impl Outbox {
+    /// Bytes that were taken from it since the connection began.
+    pub fn total_sent(&self) -> u64 {
+        self.total_sent
+    }
+
     /// How many bytes wait.
     pub fn len(&self) -> usize {
         self.bytes.len() - self.sent
@@ -39,15 +46,17 @@ impl Outbox {
 
     /// The first `count` bytes are on their way.
     pub fn sent(&mut self, count: usize) {
-        self.sent = self.sent.saturating_add(count).min(self.bytes.len());
+        let count = count.min(self.len());
+        self.sent += count;
+        self.total_sent = self.total_sent.saturating_add(count as u64);
         if self.is_empty() {
-            *self = Outbox::default();
+            self.clear();
         }
     }
 
     /// Drops what waits.
     pub fn clear(&mut self) {
-        *self = Outbox::default();
+        *self = Outbox { total_sent: self.total_sent, ..Outbox::default() };
     }
 }
 
@@ -66,5 +75,6 @@ mod tests {
         outbox.sent(9);
         assert!(outbox.is_empty());
         assert_eq!(outbox.tail().capacity(), 0);
+        assert_eq!(outbox.total_sent(), 8);
     }
 }

@@ -37,13 +37,26 @@ pub enum Cause {
     Region,
     /// A malformed HTTP request, or one over a cap.
     Http,
+    /// A link between servers that broke, or whose peer speaks another protocol.
+    RaftLink,
+    /// A session that we dialled and that broke.
+    Dialled,
+    /// R3.5
+    Stray,
 }
 
 impl Cause {
     /// How severe it is.
     pub const fn level(self) -> Level {
         match self {
-            Cause::NonTls | Cause::TlsNotConfigured | Cause::Handshake | Cause::RaftName | Cause::Region => Level::Warn,
+            Cause::NonTls
+            | Cause::TlsNotConfigured
+            | Cause::Handshake
+            | Cause::RaftName
+            | Cause::Region
+            | Cause::RaftLink
+            | Cause::Dialled
+            | Cause::Stray => Level::Warn,
             Cause::Http => Level::Debug,
             _ => Level::Error,
         }
@@ -67,6 +80,9 @@ impl Cause {
             Cause::StreamingRpc => "streaming RPC error",
             Cause::Region => "no path found to region",
             Cause::Http => "refused HTTP request",
+            Cause::RaftLink => "raft link failed",
+            Cause::Dialled => "connection to another server failed",
+            Cause::Stray => "discarding bytes that nobody asked for",
         }
     }
 }

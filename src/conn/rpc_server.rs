@@ -119,6 +119,12 @@ impl RpcServer {
         !self.is_busy() && self.more.as_deref().is_some_and(|more| more.input.is_waiting())
     }
 
+    /// A request has come in part, with nothing but its rest owed.
+    pub(super) fn is_partial(&self) -> bool {
+        let more = self.more.as_deref();
+        !self.is_busy() && more.is_some_and(|more| !more.input.is_empty() && !more.input.is_waiting())
+    }
+
     /// Bytes held of requests, and of replies.
     pub(super) fn held(&self) -> (usize, usize) {
         self.more.as_deref().map_or((0, 0), |more| (more.input.len(), more.output.as_ref().map_or(0, Output::len)))

@@ -163,6 +163,7 @@ impl Single {
             reply_room: world.reply_room(0),
             tally: &mut self.tally,
             events: world.events,
+            queued: world.sent_bytes.saturating_add(world.waiting_bytes as u64),
             pipe: Pipe::Outbox(world.out),
         };
         if act(&mut self.stream, &mut cx) != Fate::Open {

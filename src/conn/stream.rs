@@ -35,6 +35,10 @@ pub(super) enum Fate {
 pub(super) struct Tally {
     pub(super) partial_bytes: usize,
     pub(super) unsent_bytes: usize,
+    /// Streams of ours that are kept for further calls.
+    pub(super) kept: usize,
+    /// Bytes came that nobody asked for.
+    pub(super) stray: bool,
 }
 
 /// What carries a stream.
@@ -57,9 +61,20 @@ pub(super) struct Context<'a> {
     pub(super) tally: &'a mut Tally,
     pub(super) events: &'a mut VecDeque<Event>,
     pub(super) pipe: Pipe<'a>,
+    /// Bytes of the connection that were queued for the socket so far.
+    pub(super) queued: u64,
 }
 
 impl Context<'_> {
+    /// Where in all that goes to the socket the next byte will be, or before it: within TLS it is later.
+    pub(super) fn position(&self) -> u64 {
+        let waiting = match &self.pipe {
+            Pipe::Outbox(out) => out.len(),
+            Pipe::Mux(mux) => mux.output_bytes(),
+        };
+        self.queued.saturating_add(waiting as u64)
+    }
+
     /// Sends what the peer's window permits and says how much that was. On a stream that is gone all is taken and
     /// dropped: its end comes as an event of its own.
     pub(super) fn send(&mut self, bytes: &[u8]) -> usize {
@@ -97,9 +112,16 @@ pub(super) struct World<'a> {
     pub(super) out: &'a mut Vec<u8>,
     /// Bytes that the socket has not taken.
     pub(super) waiting_bytes: usize,
+    /// Bytes that it has taken since the connection began.
+    pub(super) sent_bytes: u64,
 }
 
 impl World<'_> {
+    /// Bytes that were queued for the socket since the connection began.
+    pub(super) fn queued(&self) -> u64 {
+        self.sent_bytes.saturating_add(self.waiting_bytes as u64)
+    }
+
     /// Bytes that streaming calls may send now.
     pub(super) fn room(&self) -> usize {
         OUTBOX_BYTES.saturating_sub(self.waiting_bytes)
@@ -179,8 +201,19 @@ impl Stream {
         match self {
             Stream::Rpc(rpc) => rpc.lost(cx, error),
             Stream::Streaming(streaming) => streaming.lost(cx, error),
-            Stream::Client(_) => cx.event(Event::Gone(cx.stream)),
+            Stream::Client(client) => client.lost(cx),
             Stream::Fresh(_) | Stream::Spent => {}
+        }
+    }
+
+    /// The peer did not take a stream of ours up.
+    pub(super) fn refused(&mut self, cx: &mut Context<'_>) -> Fate {
+        match self {
+            Stream::Client(client) => client.refused(cx),
+            _ => {
+                self.lost(cx, None);
+                Fate::Open
+            }
         }
     }
 
@@ -206,7 +239,7 @@ impl Stream {
         match self {
             Stream::Rpc(rpc) => rpc.is_busy(),
             Stream::Streaming(streaming) => streaming.is_busy(),
-            Stream::Client(_) => true,
+            Stream::Client(client) => client.is_busy(),
             Stream::Fresh(_) | Stream::Spent => false,
         }
     }
@@ -226,6 +259,9 @@ impl Stream {
         let (partial, unsent) = self.held();
         tally.partial_bytes = tally.partial_bytes.saturating_sub(partial);
         tally.unsent_bytes = tally.unsent_bytes.saturating_sub(unsent);
+        if matches!(self, Stream::Client(client) if client.is_kept()) {
+            tally.kept = tally.kept.saturating_sub(1);
+        }
         *self = Stream::Spent;
     }
 }

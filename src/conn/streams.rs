@@ -3,7 +3,11 @@
 //! Source: transport notes, sections 3.8 and 4; requirements R1.34 to R1.43. Unlike Go peers, a stream that stays
 //! silent, or ends before its byte, harms no other (R1.40).
 
+mod calling;
+mod draining;
+
 use std::collections::BTreeSet;
+use std::collections::VecDeque;
 
 use crate::base::id::StreamId;
 use crate::base::sorted::SortedMap;
@@ -14,7 +18,6 @@ use crate::mux::session::EndReason;
 use crate::mux::session::MuxSession;
 use crate::mux::session::Side;
 use crate::wire::first_byte::FirstByte;
-use crate::wire::yamux::GoAway;
 
 use super::Answer;
 use super::CannotOpen;
@@ -22,7 +25,6 @@ use super::Event;
 use super::outbox::OUTBOX_BYTES;
 use super::report::Cause;
 use super::report::Report;
-use super::rpc_client::RpcClient;
 use super::rpc_server::RpcServer;
 use super::stream::Context;
 use super::stream::Fate;
@@ -36,6 +38,8 @@ use super::streaming::Streaming;
 /// A session and its streams.
 pub(super) struct Streams {
     mux: MuxSession,
+    /// We dialled: the peer serves, and streams are kept for further calls.
+    dialled: bool,
     /// Each stream begins with a byte of its own (v2).
     first_bytes: bool,
     streams: SortedMap<StreamId, Stream>,
@@ -45,6 +49,8 @@ pub(super) struct Streams {
     /// The sequence number of the next call that we make.
     next_seq: u64,
     draining: bool,
+    /// While it drains: calls are taken until then, or until the peer has read that we go away.
+    grace: Option<Instant>,
     peer_gone: bool,
     over: bool,
     blocked: bool,
@@ -52,23 +58,44 @@ pub(super) struct Streams {
     stalled: bool,
     /// Streams whose sender waits until the outbox has room.
     starved: BTreeSet<StreamId>,
+    /// Kept streams whose last answer the owner has taken.
+    idle: Vec<StreamId>,
+    /// Calls that wait until their streams can be opened, the first one first.
+    waiting: VecDeque<StreamId>,
+    /// Calls were given up of which nothing had left: what waits for the socket must not go out.
+    drops_unsent: bool,
 }
 
 impl Streams {
+    /// A session that the peer dialled.
     pub(super) fn new(now: Instant, limits: &session::Limits, first_bytes: bool) -> Streams {
+        Streams::of(MuxSession::new(Side::Server, limits.clone(), now), false, first_bytes)
+    }
+
+    /// A session that we dialled.
+    pub(super) fn dialled(now: Instant, limits: &session::Limits) -> Streams {
+        Streams::of(MuxSession::new(Side::Client, limits.clone(), now), true, true)
+    }
+
+    fn of(mux: MuxSession, dialled: bool, first_bytes: bool) -> Streams {
         Streams {
-            mux: MuxSession::new(Side::Server, limits.clone(), now),
+            mux,
+            dialled,
             first_bytes,
             streams: SortedMap::default(),
             timers: Timers::default(),
             tally: Tally::default(),
             next_seq: 1,
             draining: false,
+            grace: None,
             peer_gone: false,
             over: false,
             blocked: false,
             stalled: false,
             starved: BTreeSet::new(),
+            idle: Vec::new(),
+            waiting: VecDeque::new(),
+            drops_unsent: false,
         }
     }
 
@@ -93,6 +120,7 @@ impl Streams {
     }
 
     pub(super) fn timeout(&mut self, world: &mut World<'_>) {
+        self.grace = self.grace.filter(|grace| *grace > world.now);
         self.mux.handle_timeout(world.now);
         self.settle(world, &[]);
         while let Some((_, stream)) = self.timers.pop_due(world.now) {
@@ -102,7 +130,7 @@ impl Streams {
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.mux.poll_timeout().into_iter().chain(self.timers.next()).min()
+        self.mux.poll_timeout().into_iter().chain(self.timers.next()).chain(self.grace).min()
     }
 
     /// The socket took bytes.
@@ -181,35 +209,12 @@ impl Streams {
         self.settle(world, &[]);
     }
 
-    pub(super) fn call(&mut self, world: &mut World<'_>, method: &str, body: &[u8]) -> Result<StreamId, CannotOpen> {
-        let seq = self.next_seq;
-        let stream = self.open(world, |cx| Some(Stream::Client(Box::new(RpcClient::start(cx, seq, method, body)))))?;
-        self.next_seq += 1;
-        Ok(stream)
-    }
-
     pub(super) fn open_streaming(&mut self, world: &mut World<'_>, method: &str) -> Result<StreamId, CannotOpen> {
         self.open(world, |cx| Streaming::start(cx, method).map(|streaming| Stream::Streaming(Box::new(streaming))))
     }
 
     pub(super) fn can_open(&self) -> bool {
-        !self.draining && !self.peer_gone && !self.over
-    }
-
-    /// Refuses new streams; those on which nothing has begun end at once.
-    pub(super) fn drain(&mut self, world: &mut World<'_>) {
-        self.draining = true;
-        self.mux.go_away(GoAway::Normal);
-        let fresh = self.streams.iter().filter(|(_, stream)| matches!(stream, Stream::Fresh(_)));
-        for stream in fresh.map(|(stream, _)| stream).collect::<Vec<_>>() {
-            self.mux.reset(stream);
-            self.forget(stream);
-        }
-        self.settle(world, &[]);
-    }
-
-    pub(super) fn is_over(&self) -> bool {
-        self.over || (self.draining && !self.streams.values().any(Stream::is_busy))
+        !self.draining && !self.peer_gone && !self.over && !self.tally.stray && self.mux.has_ids()
     }
 
     pub(super) fn streams(&self) -> usize {
@@ -237,7 +242,7 @@ impl Streams {
     }
 
     fn takes_calls(&self, world: &World<'_>) -> bool {
-        !self.draining && world.takes_calls(self.tally.unsent_bytes)
+        (!self.draining || self.grace.is_some()) && world.takes_calls(self.tally.unsent_bytes)
     }
 
     fn open(
@@ -256,6 +261,7 @@ impl Streams {
             takes_calls: false,
             reply_room: 0,
             tally: &mut self.tally,
+            queued: world.queued(),
             events: world.events,
             pipe: Pipe::Mux(&mut self.mux),
         };
@@ -271,12 +277,16 @@ impl Streams {
     fn settle(&mut self, world: &mut World<'_>, bytes: &[u8]) {
         while !self.over {
             let Some(event) = self.mux.poll_event() else {
-                if !self.resume(world) {
+                if !self.resume(world) && !self.open_waiting(world) {
                     break;
                 }
                 continue;
             };
             self.serve(world, event, bytes);
+        }
+        // After all that came with the sign.
+        if self.mux.is_probe_answered() {
+            self.grace = None;
         }
     }
 
@@ -295,6 +305,8 @@ impl Streams {
 
     fn serve(&mut self, world: &mut World<'_>, event: session::Event, bytes: &[u8]) {
         match event {
+            // Nothing is served to a server that we dialled.
+            session::Event::Opened(stream) if self.dialled => self.mux.reset(stream),
             session::Event::Opened(stream) => self.opened(world, stream),
             session::Event::Data(stream, range) => {
                 let data = bytes.get(range).unwrap_or_default();
@@ -315,9 +327,16 @@ impl Streams {
                 });
                 self.forget(stream);
             }
+            session::Event::Refused(stream) => {
+                self.act(world, stream, Stream::refused);
+                self.forget(stream);
+            }
             session::Event::Closed(stream) => self.forget(stream),
             session::Event::Writable(stream) => self.act(world, stream, Stream::writable),
-            session::Event::GoAway => self.peer_gone = true,
+            session::Event::GoAway => {
+                self.peer_gone = true;
+                self.give_up_waiting(world);
+            }
             session::Event::Ended(reason) => self.end(world, Some(text(&reason))),
         }
     }
@@ -364,6 +383,7 @@ impl Streams {
         let takes_calls = self.takes_calls(world);
         let reply_room = world.reply_room(self.tally.unsent_bytes);
         let Some(stream) = self.streams.get_mut(id) else { return };
+        let takes_calls = takes_calls || (self.draining && draining::is_partial(stream));
         let before = stream.deadline();
         let mut cx = Context {
             now: world.now,
@@ -372,6 +392,7 @@ impl Streams {
             takes_calls,
             reply_room,
             tally: &mut self.tally,
+            queued: world.queued(),
             events: world.events,
             pipe: Pipe::Mux(&mut self.mux),
         };
@@ -379,6 +400,7 @@ impl Streams {
         self.stalled |= is_stalled(stream);
         if fate == Fate::Finish {
             stream.release(&mut self.tally);
+            self.idle.retain(|idle| *idle != id);
         }
         let after = stream.deadline();
         if before != after {
@@ -397,6 +419,7 @@ impl Streams {
 
     fn forget(&mut self, id: StreamId) {
         self.starved.remove(&id);
+        self.idle.retain(|idle| *idle != id);
         let Some(mut stream) = self.streams.remove(id) else { return };
         if let Some(at) = stream.deadline() {
             self.timers.cancel(at, id);
@@ -407,19 +430,30 @@ impl Streams {
     /// Ends the session and all on it; `error` is why, if that is worth a word.
     fn end(&mut self, world: &mut World<'_>, error: Option<&str>) {
         if let Some(error) = error {
-            let cause = if self.first_bytes { Cause::MultiplexV2Accept } else { Cause::MultiplexAccept };
+            let cause = match (self.dialled, self.first_bytes) {
+                (true, _) => Cause::Dialled,
+                (false, true) => Cause::MultiplexV2Accept,
+                (false, false) => Cause::MultiplexAccept,
+            };
             world.events.push_back(report(cause, error));
         }
+        let (sent, dialled) = (world.sent_bytes, self.dialled);
+        self.drops_unsent |= dialled && self.streams.values().any(Stream::is_busy);
         let streams = self.streams.keys().collect::<Vec<_>>();
         for stream in streams {
             self.act(world, stream, |stream, cx| {
-                stream.lost(cx, None);
+                match stream {
+                    Stream::Client(client) if dialled => client.cut(cx, sent),
+                    _ => stream.lost(cx, None),
+                }
                 Fate::Open
             });
         }
         self.streams.clear();
         self.timers.clear();
         self.starved.clear();
+        self.idle.clear();
+        self.waiting.clear();
         self.tally = Tally::default();
         self.over = true;
     }

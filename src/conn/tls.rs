@@ -9,12 +9,15 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls_pki_types::{CertificateDer, UnixTime};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
 use x509_parser::prelude::X509Certificate;
 
 use crate::base::time::WallTime;
+
+/// What stands for a name that nothing looks at.
+const UNVERIFIED_NAME: &str = "server.invalid";
 
 /// How connections are secured on a listener, made from files by the edge.
 #[derive(Clone)]
@@ -40,6 +43,22 @@ impl TlsServer {
         let rest: Vec<_> = chain.collect();
         let now = UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(wall.unix_seconds()).unwrap_or(0)));
         verifier.verify_client_cert(&own, &rest, now).err().map(|error| error.to_string())
+    }
+}
+
+/// How a server is dialled with TLS, made from files by the edge.
+#[derive(Clone)]
+pub struct TlsClient {
+    /// What rustls works by.
+    pub config: Arc<rustls::ClientConfig>,
+    /// The name that the other's certificate must carry (`server.<region>.nomad`), by region; the address when names
+    /// are not verified.
+    pub verify_names: bool,
+}
+
+impl fmt::Debug for TlsClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TlsClient").field("verify_names", &self.verify_names).finish()
     }
 }
 
@@ -88,7 +107,7 @@ pub(super) struct Received {
 
 /// The TLS layer of a connection.
 pub(super) struct Tls {
-    session: rustls::ServerConnection,
+    session: rustls::Connection,
     verifies: bool,
     /// The first two bytes: whether the peer speaks TLS at all.
     first: [Option<u8>; 2],
@@ -101,8 +120,27 @@ pub(super) struct Tls {
 impl Tls {
     pub(super) fn accept(server: &TlsServer) -> Result<Tls, rustls::Error> {
         Ok(Tls {
-            session: rustls::ServerConnection::new(server.config.clone())?,
+            session: rustls::ServerConnection::new(server.config.clone())?.into(),
             verifies: server.verifier.is_some(),
+            first: [None; 2],
+            established: false,
+            certificate: None,
+            plain: Vec::new(),
+        })
+    }
+
+    /// The dialling side, which expects a certificate of this name.
+    pub(super) fn dial(client: &TlsClient, name: &str) -> Result<Tls, String> {
+        // Where names are not verified, nothing looks at what stands in for one that cannot be written.
+        let name = match ServerName::try_from(name.to_owned()) {
+            Err(_) if !client.verify_names => ServerName::try_from(UNVERIFIED_NAME),
+            other => other,
+        };
+        let name = name.map_err(|error| error.to_string())?;
+        let session = rustls::ClientConnection::new(client.config.clone(), name).map_err(|error| error.to_string())?;
+        Ok(Tls {
+            session: session.into(),
+            verifies: true,
             first: [None; 2],
             established: false,
             certificate: None,

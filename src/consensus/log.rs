@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 
 use protobuf::Message as _;
-use raft::eraftpb::{ConfChange, ConfChangeType, ConfState, Entry, EntryType, HardState, Snapshot};
+use raft::eraftpb::{ConfChange, ConfChangeType, ConfState, Entry, EntryType, HardState, Snapshot, SnapshotMetadata};
 use raft::{GetEntriesContext, RaftState, Storage, StorageError};
 
 use crate::base::id::{Index, ReplicaId, Term};
@@ -23,6 +23,8 @@ pub(crate) struct MemoryLog {
     before: (u64, u64),
     hard_state: HardState,
     conf_state: ConfState,
+    /// The place of the state that a replica which is too far behind gets; the state itself travels beside the crate.
+    offer: Option<SnapshotMetadata>,
 }
 
 impl MemoryLog {
@@ -41,6 +43,7 @@ impl MemoryLog {
                 learners: meta.learners.iter().map(|id| id.0).collect(),
                 ..ConfState::default()
             },
+            offer: None,
         };
         for entry in &recovered.entries {
             let (index, term) = (log.last_index_or_before(), log.last_term());
@@ -61,6 +64,13 @@ impl MemoryLog {
         if stored.commit.0 > last {
             return Err(format!("the log ends at entry {last}, but entry {} was committed", stored.commit));
         }
+        // A snapshot of a later term was synced, and then a crash came before the term was: nothing rests on it yet.
+        let behind = self.entries.is_empty() && stored.term.0 < self.before.1;
+        let stored = if behind {
+            consensus::HardState { term: Term(self.before.1), vote: ReplicaId(0), ..stored }
+        } else {
+            stored
+        };
         if stored.term.0 < self.last_term() {
             return Err(format!("the log holds term {}, but the stored term is {}", self.last_term(), stored.term));
         }
@@ -99,6 +109,18 @@ impl MemoryLog {
     /// Whether the disk held nothing at all.
     pub(crate) fn is_empty(&self) -> bool {
         self.entries.is_empty() && self.before.0 == 0 && self.hard_state == HardState::default()
+    }
+
+    /// Drops everything: the log begins anew behind a snapshot.
+    pub(crate) fn install(&mut self, index: u64, term: u64) {
+        self.entries = VecDeque::new();
+        self.before = (index, term);
+        self.offer = None;
+    }
+
+    /// What the crate may offer to a replica that needs entries which are gone; `None` for nothing.
+    pub(crate) fn set_offer(&mut self, offer: Option<SnapshotMetadata>) {
+        self.offer = offer;
     }
 
     /// Appends entries; they overwrite what is at their indexes and after.
@@ -192,9 +214,14 @@ impl Storage for MemoryLog {
         Ok(self.last_index_or_before())
     }
 
-    /// None is at hand at once; the crate asks again.
+    /// Only its place. With none at hand the crate asks again.
     fn snapshot(&self, _request_index: u64, _to: u64) -> raft::Result<Snapshot> {
-        Err(raft::Error::Store(StorageError::SnapshotTemporarilyUnavailable))
+        let Some(place) = self.offer.as_ref().filter(|place| place.index >= self.before.0) else {
+            return Err(raft::Error::Store(StorageError::SnapshotTemporarilyUnavailable));
+        };
+        let mut snapshot = Snapshot::default();
+        snapshot.set_metadata(place.clone());
+        Ok(snapshot)
     }
 }
 

@@ -16,6 +16,7 @@ use crate::state::State;
 use crate::state::events::Event;
 use crate::state::watch::Touched;
 use crate::wire::entry::{Command, SessionStamp};
+use crate::wire::raft::RaftMessage;
 
 /// A replica: one server's part in the agreement.
 pub trait Replica {
@@ -53,6 +54,46 @@ pub enum Input {
         /// The last index it holds.
         index: Index,
     },
+    /// Messages of other replicas, in the order in which they came.
+    Messages(Vec<RaftMessage>),
+    /// This replica cannot be reached: what was sent to it last is lost.
+    Unreachable(ReplicaId),
+    /// What became of the snapshot of [`Notice::SendSnapshot`].
+    SnapshotSent {
+        /// To whom.
+        to: ReplicaId,
+        /// Whether it was taken.
+        ok: bool,
+    },
+    /// A whole snapshot came, with the message that announced it. Ignored when this replica is past it.
+    SnapshotReceived {
+        /// Of type snapshot, with its place.
+        message: Box<RaftMessage>,
+        /// What it holds.
+        state: Arc<State>,
+    },
+    /// Founds the group with these voters, the same on each of them; only an empty replica takes it.
+    Bootstrap(Vec<ReplicaId>),
+    /// Wants to read what is true now: answered with [`Notice::ReadReady`].
+    ReadIndex {
+        /// Names it.
+        id: CallId,
+    },
+    /// Changes who is a member; answered with [`Notice::Resolved`], [`Resolution::Rejected`] when it makes no sense.
+    ChangeMember {
+        /// Names it.
+        id: CallId,
+        /// How.
+        change: MemberChange,
+    },
+    /// Hands leadership over; answered with [`Notice::Resolved`] once another leads (Applied, at any index), or not in
+    /// time (Rejected). Nothing is proposed meanwhile.
+    Transfer {
+        /// Names it.
+        id: CallId,
+        /// To whom; the member that is farthest along when it does not matter.
+        to: Option<ReplicaId>,
+    },
     /// A deadline may be due.
     Timeout,
     /// Stop leading and settle what can be settled: the server is about to end.
@@ -64,6 +105,18 @@ pub enum Input {
 pub enum Output {
     /// Write to the log and sync once, then answer with [`Input::Persisted`].
     Persist(Persist),
+    /// Write this snapshot to disk and sync, then drop the whole log and begin it anew behind the snapshot; answer with
+    /// [`Input::Persisted`]. Nothing of the old state is read any more.
+    Install {
+        /// Names the request.
+        ticket: u64,
+        /// What the snapshot stands for.
+        meta: SnapshotMeta,
+        /// What it holds.
+        state: Arc<State>,
+        /// Goes to the new log in the same breath: no entries, and a hard state.
+        hard_state: HardState,
+    },
     /// Publish the root, then tell the notices, in this order: no reader may be woken before it can see the change.
     Publish {
         /// The new root, when entries were applied.
@@ -137,6 +190,13 @@ pub enum Notice {
         /// What happened.
         events: Vec<Event>,
     },
+    /// A [`Command::DigestMark`] was applied, and this is the state at it: to be compared with that of other replicas.
+    Marked {
+        /// The entry.
+        index: Index,
+        /// Shares all with the root; later entries do not change it.
+        state: Arc<State>,
+    },
     /// A proposal has come to its end.
     Resolved {
         /// Which.
@@ -146,6 +206,42 @@ pub enum Notice {
     },
     /// Who leads, as far as this replica knows, changed.
     Leadership(Leadership),
+    /// To be sent to another replica, in this order among those to the same one. What cannot be sent is dropped, and
+    /// told with [`Input::Unreachable`].
+    Send(Box<RaftMessage>),
+    /// To be sent in chunks: a replica that is too far behind gets the state. One at a time to each.
+    SendSnapshot {
+        /// Of type snapshot, with its place.
+        message: Box<RaftMessage>,
+        /// The state at that place.
+        state: Arc<State>,
+    },
+    /// Who is a member, as far as entries were applied here. Told first when the replica begins, and at each change.
+    Members(Membership),
+    /// How far each member is; on the leader of a group of several, about once a second and when one becomes, or stops
+    /// to be, active.
+    Progress(Vec<Progress>),
+    /// The leader knows that nobody else can lead before this time: until then its state answers reads (Raft
+    /// dissertation 6.4.1). A group of one has it for ever: [`LEASE_FOR_EVER`].
+    Lease(Instant),
+    /// What [`Input::ReadIndex`] asked for: the root that is published holds all that was true when it was asked.
+    ReadReady {
+        /// Which.
+        id: CallId,
+        /// False when no leader answered in time.
+        ok: bool,
+    },
+    /// The state was replaced by a leader's snapshot, and is published: everything that waits for a change is to be
+    /// run again (R1.95).
+    Installed {
+        /// The last entry in it.
+        index: Index,
+    },
+    /// A sync took longer than [`Limits::stalled_sync`]; a leader has stepped down for it (R8.4).
+    DiskStalled {
+        /// How long.
+        took: std::time::Duration,
+    },
     /// An entry above [`Limits::warn_entry_bytes`] was let through: to be logged, `attempting to apply large raft
     /// entry` in Nomad.
     LargeEntry {
@@ -189,6 +285,52 @@ pub struct Leadership {
     pub ready: bool,
 }
 
+/// The end of a lease that has none.
+pub const LEASE_FOR_EVER: Instant = Instant::from_nanos(u64::MAX);
+
+/// Who is a member.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Membership {
+    /// With a vote; of a joint configuration, those of the new one.
+    pub voters: Vec<ReplicaId>,
+    /// Without one.
+    pub learners: Vec<ReplicaId>,
+    /// Voters of the configuration that is being left, while it is.
+    pub voters_outgoing: Vec<ReplicaId>,
+}
+
+/// How far a member is, as the leader knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Which.
+    pub replica: ReplicaId,
+    /// The last entry known to be on its disk.
+    pub matched: Index,
+    /// When it was heard last; `None` when not since this leadership began.
+    pub heard: Option<Instant>,
+    /// It gets a snapshot just now.
+    pub snapshot: bool,
+}
+
+/// A change of one member. The new configuration is entered by joint consensus (Raft dissertation 4.3), so that any of
+/// these is safe at any time; a second one is rejected while one is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MemberChange {
+    /// It gets the log and has no vote.
+    AddLearner(ReplicaId),
+    /// A learner gets a vote; rejected while it is too far behind.
+    Promote(ReplicaId),
+    /// It is no member any more. The last voter cannot be removed.
+    Remove(ReplicaId),
+    /// A voter is replaced by a learner that is caught up, in one step.
+    Replace {
+        /// Who goes.
+        old: ReplicaId,
+        /// Who gets the vote.
+        new: ReplicaId,
+    },
+}
+
 /// The log and the snapshots on a disk, as the consensus thread uses them. Blocking; every call is synced when it
 /// returns. After an error the log is not used again in this process.
 pub trait Log {
@@ -203,6 +345,12 @@ pub trait Log {
     /// # Errors
     /// Whatever the disk said, with the path.
     fn compact(&mut self, up_to: Index) -> Result<(), String>;
+
+    /// Drops all entries, and stores this: the log begins anew behind a snapshot that is on disk.
+    ///
+    /// # Errors
+    /// Whatever the disk said, with the path.
+    fn begin_anew(&mut self, hard_state: HardState) -> Result<(), String>;
 }
 
 /// What the disk held when the process began.
@@ -233,6 +381,8 @@ pub struct Limits {
     pub election_ticks: usize,
     /// Ticks between a leader's heartbeats.
     pub heartbeat_ticks: usize,
+    /// A sync that takes longer makes a leader step down, while others could lead.
+    pub stalled_sync: std::time::Duration,
     /// Proposals that may wait to be resolved; one more is rejected.
     pub max_waiting_proposals: usize,
 }

@@ -76,6 +76,18 @@ impl Proposals {
         }
     }
 
+    /// A leader's snapshot took the place of all entries up to `index`: what they were cannot be known here.
+    pub(crate) fn skip_to(&mut self, index: Index, notices: &mut Vec<Notice>) {
+        while let Some(first) = self.by_place.first_entry().filter(|first| first.key().0 <= index) {
+            let waiting = first.remove();
+            self.bytes -= waiting.bytes;
+            notices.push(resolved(waiting.id, Resolution::Unknown));
+        }
+        if self.by_place.is_empty() {
+            self.deadline = None;
+        }
+    }
+
     /// Leadership was lost, or is given up: who waits gets until `deadline`.
     pub(crate) fn leadership_lost(&mut self, deadline: Instant) {
         if !self.by_place.is_empty() && self.deadline.is_none() {
@@ -110,7 +122,8 @@ pub(crate) fn resolved(id: CallId, resolution: Resolution) -> Notice {
 /// The command as Nomad's `raft_type` names it in its warning of a large entry.
 pub(crate) fn command_kind(command: &Command) -> &'static str {
     match command {
-        Command::Noop => "NoopRequestType",
+        Command::Noop | Command::DigestMark => "NoopRequestType",
+        Command::ServerUpsert(_) | Command::ServerRemove { .. } => "ServerUpsertRequestType",
         Command::NodeRegister { .. } => "NodeRegisterRequestType",
         Command::NodeUpdateStatus { .. } => "NodeUpdateStatusRequestType",
         Command::NodeDeregister { .. } => "NodeBatchDeregisterRequestType",

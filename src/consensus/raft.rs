@@ -1,16 +1,25 @@
 //! Drives the raft crate: input to ready to output. Knows no connection, no file and no clock.
 //!
 //! The log is mirrored in memory ([`crate::consensus::log`]), so the crate never waits; what it wants on disk is
-//! gathered while one [`Persist`] is under way and leaves in the next, so that all who wait share a sync. A group of
+//! gathered while one request is under way and leaves in the next, so that all who wait share a sync. A group of
 //! one elects itself at once and needs no tick: an idle replica has no timeout at all.
 //!
 //! **Invariants:** nothing is applied, and no message sent, before the disk has promised what it rests on (but for the
-//! first voters of a new group, which are the same whenever they are written); at most one `Persist` is unanswered; the crate's own random election time-out is replaced before each tick, so that a
-//! run replays from its seed. (Raft dissertation, chapters 3, 4 and 9.6; raft crate 0.7.)
+//! first voters of a new group, which are the same whenever they are written); at most one request to the disk is
+//! unanswered; the crate's own random election time-out is replaced before each tick, so that a run replays from its
+//! seed; no message of a peer reaches the crate before `check.rs` has judged it. (Raft dissertation, chapters 3, 4, 6.4
+//! and 9.6; raft crate 0.7.)
 
 mod apply;
+mod check;
+mod disk;
+mod leading;
+mod members;
+mod messages;
+mod reads;
+mod wire;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,22 +27,19 @@ use raft::eraftpb::{Entry as RaftEntry, Message, MessageType};
 use raft::{Config, RawNode, StateRole};
 
 use crate::base::id::{CallId, Index, ReplicaId, Term};
-use crate::base::rng::Rng;
 use crate::base::time::{Instant, SteadyTime, WallTime};
-use crate::consensus::log::{MemoryLog, from_raft};
+use crate::consensus::log::MemoryLog;
 use crate::consensus::proposals::{Proposals, command_kind, resolved};
 use crate::consensus::{
-    HardState, Input, Leadership, Limits, Notice, Output, Persist, Proposal, Recovered, Replica, Resolution,
-    SnapshotMeta,
+    HardState, Input, Leadership, Limits, Membership, Notice, Output, Persist, Proposal, Recovered, Replica, Resolution,
 };
 use crate::state::State;
 use crate::wire::entry::Entry;
 
-/// Entries kept in memory behind a snapshot, for a replica that is a little behind.
-const TAIL_ENTRIES: u64 = 1024;
-
-/// Bytes of such entries.
-const TAIL_BYTES: u64 = 1024 * 1024;
+use disk::{Disk, Snapshots};
+use leading::HandingOver;
+use members::Changing;
+use reads::Reads;
 
 /// Bytes of entries in one message to another replica.
 const MESSAGE_BYTES: u64 = 1024 * 1024;
@@ -41,8 +47,14 @@ const MESSAGE_BYTES: u64 = 1024 * 1024;
 /// Messages with entries to one replica that are not answered.
 const MESSAGES_IN_FLIGHT: usize = 256;
 
+/// Bytes of entries that are applied before the next input is looked at.
+const COMMITTED_BYTES: u64 = 16 * 1024 * 1024;
+
 /// Election time-outs after which a proposal of a lost leadership is given up as unknown.
-const SETTLE_ELECTIONS: u32 = 4;
+const SETTLE_ELECTIONS: u32 = 10;
+
+/// How often a leader tells how far the members are.
+const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
 /// One server's part in a raft group.
 pub struct RaftReplica {
@@ -57,6 +69,30 @@ pub struct RaftReplica {
     time: SteadyTime,
     proposals: Proposals,
     leadership: Leadership,
+    /// As last told.
+    members: Membership,
+    changing: Option<Changing>,
+    /// When a change that a lost leadership left behind is given up.
+    change_until: Option<Instant>,
+    handing_over: Option<HandingOver>,
+    /// As last told; zero without one.
+    lease: Instant,
+    /// Until the next leadership there is no lease: somebody may have the right to take this one away.
+    lease_barred: bool,
+    beats: u64,
+    ticks_since_beat: usize,
+    reads: Reads,
+    /// On a leader: when each member was heard last.
+    heard: BTreeMap<u64, Instant>,
+    /// Who of them counted as there when the progress was told last.
+    active: BTreeSet<u64>,
+    progress_at: Option<Instant>,
+    /// No vote is given before: until then an earlier life may have promised a leader its patience.
+    votes_from: Instant,
+    /// What the crate may offer to a replica that is too far behind.
+    offer: Option<Arc<State>>,
+    /// The state of the snapshot that is being handed to the crate.
+    arriving: Option<Arc<State>>,
     disk: Disk,
     snapshots: Snapshots,
     round: Round,
@@ -64,41 +100,14 @@ pub struct RaftReplica {
     next_tick: Option<Instant>,
     stopping: bool,
     failed: bool,
-    #[cfg(test)]
-    outbox: Vec<Message>,
-}
-
-/// What the disk was asked for, and what it is asked for next.
-#[derive(Default)]
-struct Disk {
-    /// Goes with the next request.
-    pending: Persist,
-    /// Whether `pending` must be on disk before anything rests on it; a commit index alone need not be.
-    pending_must_sync: bool,
-    /// The crate's number of the last batch that is in `pending` or before.
-    pending_number: u64,
-    /// Ticket, and the crate's number of the last batch in it.
-    in_flight: Option<(u64, u64)>,
-    last_ticket: u64,
-    /// Messages that rest on what is pending (with its number) or in flight.
-    messages: VecDeque<(u64, Vec<Message>)>,
-}
-
-/// When to take a snapshot, and which there are.
-struct Snapshots {
-    /// The one whose writing is under way.
-    writing: Option<u64>,
-    /// The last one written, or found when the process began.
-    last: u64,
-    /// Where counting for the next one began: the last one asked for.
-    counted_from: u64,
-    bytes_since: u64,
 }
 
 /// What one input brought about, for one [`Output::Publish`].
 #[derive(Default)]
 struct Round {
     root_changed: bool,
+    /// First of all: a lease that ends must be over before anything rests on its end.
+    lease: Option<Instant>,
     applied: Vec<Notice>,
     resolved: Vec<Notice>,
     others: Vec<Notice>,
@@ -108,8 +117,9 @@ impl RaftReplica {
     /// A replica that goes on from what the disk held.
     ///
     /// On an empty disk `bootstrap` names the first voters of the group, the same list on each of them; with `None`
-    /// it has no configuration and waits for ever. A disk that holds something decides by itself. `seed` fixes all
-    /// chance. Outputs wait to be polled at once.
+    /// it has no configuration and waits for [`Input::Bootstrap`], or for a leader that adds it. A disk that holds
+    /// something decides by itself. `seed` fixes all chance, and differs from process to process. Outputs wait to be
+    /// polled at once.
     ///
     /// # Errors
     /// What was recovered does not fit together, or limits that the raft crate refuses. Names what.
@@ -121,21 +131,12 @@ impl RaftReplica {
         bootstrap: Option<Vec<ReplicaId>>,
         now: Instant,
     ) -> Result<RaftReplica, String> {
-        let mut log = MemoryLog::recover(&recovered)?;
+        let log = MemoryLog::recover(&recovered)?;
+        let is_new = log.is_empty();
         let (meta, state) = recovered.snapshot.unwrap_or_default();
-        let mut disk = Disk::default();
-        if let Some(voters) = bootstrap.filter(|voters| log.is_empty() && !voters.is_empty()) {
-            let (entries, hard_state) = log.bootstrap(&voters)?;
-            disk.pending = Persist { ticket: 0, entries, hard_state: Some(hard_state) };
-            disk.pending_must_sync = true;
-        }
-        let config = raft_config(id, &limits, meta.index.0);
-        // The crate's own log lines would need a drain of their own; what matters of them leaves as a notice.
-        let logger = slog::Logger::root(slog::Discard, slog::o!());
-        let node = RawNode::new(&config, log, &logger).map_err(|e| format!("raft cannot start: {e}"))?;
         let applied = meta.index.0;
         let mut replica = RaftReplica {
-            node,
+            node: start_node(id, &limits, applied, log)?,
             id,
             seed,
             last_time_unix_nanos: state.time_unix_nanos(),
@@ -145,16 +146,38 @@ impl RaftReplica {
             proposals: Proposals::new(limits.max_waiting_proposals),
             limits,
             leadership: Leadership::default(),
-            disk,
-            snapshots: Snapshots { writing: None, last: applied, counted_from: applied, bytes_since: 0 },
+            members: Membership::default(),
+            changing: None,
+            change_until: None,
+            handing_over: None,
+            lease: Instant::ZERO,
+            lease_barred: false,
+            beats: 0,
+            ticks_since_beat: 0,
+            reads: Reads::default(),
+            heard: BTreeMap::new(),
+            active: BTreeSet::new(),
+            progress_at: None,
+            votes_from: Instant::ZERO,
+            offer: None,
+            arriving: None,
+            disk: Disk::default(),
+            snapshots: Snapshots::from(applied),
             round: Round::default(),
             outputs: VecDeque::new(),
             next_tick: None,
             stopping: false,
             failed: false,
-            #[cfg(test)]
-            outbox: Vec::new(),
         };
+        if !is_new {
+            replica.votes_from = now + replica.election_timeout();
+        }
+        replica.found(&bootstrap.unwrap_or_default())?;
+        replica.note_members();
+        if is_new && replica.members == Membership::default() {
+            // That there is no group yet is to be known too: only then may one be founded.
+            replica.round.others.push(Notice::Members(Membership::default()));
+        }
         replica.advance(now);
         replica.finish_round(now);
         Ok(replica)
@@ -170,8 +193,23 @@ impl RaftReplica {
         &self.leadership
     }
 
+    /// Begins the group, when this replica is empty.
+    fn found(&mut self, voters: &[ReplicaId]) -> Result<(), String> {
+        let raft = &self.node.raft;
+        let is_empty = raft.term == 0 && raft.raft_log.last_index() == 0;
+        if voters.is_empty() || !is_empty || self.stopping {
+            return Ok(());
+        }
+        let mut log = MemoryLog::recover(&Recovered::default())?;
+        let (entries, hard_state) = log.bootstrap(voters)?;
+        self.node = start_node(self.id, &self.limits, 0, log)?;
+        self.disk.pending = Persist { ticket: 0, entries, hard_state: Some(hard_state) };
+        self.disk.pending_must_sync = true;
+        Ok(())
+    }
+
     fn propose(&mut self, now: Instant, wall: WallTime, proposals: Vec<Proposal>) {
-        if self.stopping || self.node.raft.state != StateRole::Leader {
+        if self.stopping || self.handing_over.is_some() || self.node.raft.state != StateRole::Leader {
             self.round.resolved.extend(proposals.iter().map(|one| resolved(one.id, Resolution::NotLeader)));
             return;
         }
@@ -229,60 +267,14 @@ impl RaftReplica {
         }
     }
 
-    fn persisted(&mut self, ticket: u64) {
-        let Some((_, number)) = self.disk.in_flight.take_if(|(waiting, _)| *waiting == ticket) else { return };
-        self.promised(number);
-        if !self.disk.pending_must_sync {
-            self.promised(self.disk.pending_number);
-        }
-    }
-
-    /// All batches up to this number of the crate's are on disk, or need not be.
-    fn promised(&mut self, number: u64) {
-        self.node.on_persist_ready(number);
-        while self.disk.messages.front().is_some_and(|(after, _)| *after <= number) {
-            let resting = self.disk.messages.pop_front();
-            self.send(resting.map(|(_, messages)| messages).unwrap_or_default());
-        }
-    }
-
-    fn snapshot_written(&mut self, index: Index) {
-        if self.snapshots.writing.take_if(|writing| *writing == index.0).is_none() {
-            return;
-        }
-        self.node.mut_store().compact(index.0, TAIL_ENTRIES, TAIL_BYTES);
-        // The disk keeps the log back to the snapshot before, so that this one may turn out damaged.
-        let reachable = self.snapshots.last;
-        self.snapshots.last = index.0;
-        if reachable > 0 {
-            self.outputs.push_back(Output::Compact(Index(reachable)));
-        }
-    }
-
-    fn tick(&mut self, now: Instant) {
-        if self.next_tick.is_none_or(|due| now < due) {
-            return;
-        }
-        let min = self.limits.election_ticks;
-        let mixed = self.seed ^ self.id.0.rotate_left(32) ^ self.node.raft.term.rotate_left(48);
-        let extra = Rng::from_seed(mixed).below(min as u64);
-        self.node.raft.set_randomized_election_timeout(min + usize::try_from(extra).unwrap_or(0));
-        self.node.tick();
-        self.next_tick = Some(now + self.limits.tick);
-    }
-
-    fn stop(&mut self, now: Instant) {
-        self.stopping = true;
-        self.proposals.leadership_lost(now + self.settle_wait());
-    }
-
     /// Takes from the crate all it has to say, and elects a group of one.
     fn advance(&mut self, now: Instant) {
         loop {
             while self.node.has_ready() && !self.failed {
                 self.handle_ready(now);
             }
-            if self.failed || self.stopping || !self.is_alone() || self.node.raft.state == StateRole::Leader {
+            let leads = self.node.raft.state == StateRole::Leader;
+            if self.failed || !self.is_alone() || leads || !self.may_campaign() {
                 return;
             }
             // With no other voter there is no one to wait for.
@@ -295,48 +287,28 @@ impl RaftReplica {
     fn handle_ready(&mut self, now: Instant) {
         let mut ready = self.node.ready();
         let number = ready.number();
-        self.send_or_hold(ready.take_messages(), ready.take_persisted_messages(), number);
-        if let Some(hard_state) = ready.hs() {
-            self.disk.pending.hard_state = Some(HardState {
-                term: Term(hard_state.term),
-                vote: ReplicaId(hard_state.vote),
-                commit: Index(hard_state.commit),
-            });
+        self.send(ready.take_messages());
+        self.hold(number, ready.take_persisted_messages());
+        let hard_state = ready.hs().map(|stored| HardState {
+            term: Term(stored.term),
+            vote: ReplicaId(stored.vote),
+            commit: Index(stored.commit),
+        });
+        let installs = !ready.snapshot().is_empty();
+        if installs {
+            self.begin_install(ready.snapshot(), number);
         }
-        self.store_entries(&ready.take_entries());
-        self.disk.pending_must_sync |= ready.must_sync();
-        self.disk.pending_number = number;
+        // A snapshot comes in a batch of its own: nothing else of it must be on disk.
+        let must_sync = ready.must_sync() && !installs;
+        self.store(hard_state, &ready.take_entries(), must_sync, number);
         let committed = ready.take_committed_entries();
+        let read_states = ready.take_read_states();
         self.node.advance_append_async(ready);
-        // With nothing to wait for, the batch counts as stored: a commit index can be found again.
-        if !self.disk.pending_must_sync && self.disk.in_flight.is_none() {
-            self.promised(number);
-        }
+        self.promise_if_idle(number);
         self.note_leadership(now);
         self.apply(committed);
+        self.take_read_states(now, read_states);
         self.note_leadership(now);
-    }
-
-    fn send_or_hold(&mut self, free: Vec<Message>, resting: Vec<Message>, number: u64) {
-        self.send(free);
-        if !resting.is_empty() {
-            self.disk.messages.push_back((number, resting));
-        }
-    }
-
-    /// Gives messages to their way out. A group of one has none.
-    fn send(&mut self, messages: Vec<Message>) {
-        #[cfg(test)]
-        self.outbox.extend(messages);
-        #[cfg(not(test))]
-        drop(messages);
-    }
-
-    fn store_entries(&mut self, entries: &[RaftEntry]) {
-        let Some(first) = entries.first() else { return };
-        self.node.mut_store().append(entries);
-        self.disk.pending.entries.retain(|entry| entry.index.0 < first.index);
-        self.disk.pending.entries.extend(entries.iter().map(from_raft));
     }
 
     /// Tells who leads, when that changed. Marks only: what waits is settled by entries or by its deadline (R2.17).
@@ -353,14 +325,21 @@ impl RaftReplica {
         if known == self.leadership {
             return;
         }
-        if is_self && !self.leadership.is_self {
-            self.last_time_unix_nanos = self.last_time_unix_nanos.max(self.newest_time());
+        let led = self.leadership.is_self;
+        if led && (!is_self || known.term != self.leadership.term) {
+            self.leadership_changed(now, false);
         }
-        if self.leadership.is_self && (!is_self || known.term != self.leadership.term) {
-            self.proposals.leadership_lost(now + self.settle_wait());
+        if is_self && (!led || known.term != self.leadership.term) {
+            self.leadership_changed(now, true);
         }
+        let begins = known.ready && !self.leadership.ready;
         self.leadership = known.clone();
+        self.fit_lease();
         self.round.others.push(Notice::Leadership(known));
+        if begins && !self.is_alone() {
+            // The lease need not wait for the next round.
+            self.beat(now);
+        }
     }
 
     /// The latest time among entries that are not applied; a new leader stamps none before it.
@@ -375,12 +354,6 @@ impl RaftReplica {
         self.limits.tick.saturating_mul(ticks).saturating_mul(SETTLE_ELECTIONS)
     }
 
-    /// Whether this replica is the only voter, with no learner.
-    fn is_alone(&self) -> bool {
-        let voters = self.node.raft.prs().conf().to_conf_state();
-        voters.voters == [self.id.0] && voters.voters_outgoing.is_empty() && voters.learners.is_empty()
-    }
-
     fn has_configuration(&self) -> bool {
         self.node.raft.prs().iter().next().is_some()
     }
@@ -392,8 +365,10 @@ impl RaftReplica {
 
     /// Queues what the input brought about: first what can be told, then what is to be written.
     fn finish_round(&mut self, now: Instant) {
+        self.fit_lease();
         let mut round = std::mem::take(&mut self.round);
-        let mut notices = std::mem::take(&mut round.applied);
+        let mut notices: Vec<Notice> = round.lease.map(Notice::Lease).into_iter().collect();
+        notices.append(&mut round.applied);
         notices.append(&mut round.resolved);
         notices.append(&mut round.others);
         let root = round.root_changed.then(|| self.root());
@@ -404,52 +379,15 @@ impl RaftReplica {
             self.next_tick = None;
             return;
         }
-        self.ask_disk();
+        self.ask_disk(now);
         self.ask_snapshot();
-        let ticking = self.has_configuration() && !self.is_alone() && !self.stopping;
+        let ticking = self.has_configuration() && !self.is_alone() && (!self.stopping || self.has_unsettled());
         self.next_tick = ticking.then(|| self.next_tick.unwrap_or(now + self.limits.tick));
     }
 
-    fn ask_disk(&mut self) {
-        let disk = &mut self.disk;
-        if disk.in_flight.is_some() || !disk.pending_must_sync {
-            return;
-        }
-        disk.last_ticket += 1;
-        let ticket = disk.last_ticket;
-        disk.in_flight = Some((ticket, disk.pending_number));
-        disk.pending_must_sync = false;
-        let persist = Persist { ticket, ..std::mem::take(&mut disk.pending) };
-        self.outputs.push_back(Output::Persist(persist));
-    }
-
-    fn ask_snapshot(&mut self) {
-        let due = self.applied.saturating_sub(self.snapshots.counted_from) >= self.limits.snapshot_entries
-            || self.snapshots.bytes_since >= self.limits.snapshot_bytes;
-        if !due || self.snapshots.writing.is_some() || self.stopping || self.applied == self.snapshots.last {
-            return;
-        }
-        let conf = self.node.raft.prs().conf().to_conf_state();
-        // Half-way through a change of members there are two sets of voters: wait for its end.
-        if !conf.voters_outgoing.is_empty() {
-            return;
-        }
-        let Ok(term) = self.node.raft.raft_log.term(self.applied) else { return };
-        let ids = |ids: &[u64]| {
-            let mut ids: Vec<ReplicaId> = ids.iter().copied().map(ReplicaId).collect();
-            ids.sort_unstable();
-            ids
-        };
-        let meta = SnapshotMeta {
-            index: Index(self.applied),
-            term: Term(term),
-            voters: ids(&conf.voters),
-            learners: ids(&conf.learners),
-        };
-        self.snapshots.writing = Some(self.applied);
-        self.snapshots.counted_from = self.applied;
-        self.snapshots.bytes_since = 0;
-        self.outputs.push_back(Output::WriteSnapshot(meta, self.root()));
+    /// Whether a stop waits for something that only others can bring about.
+    fn has_unsettled(&self) -> bool {
+        self.handing_over.is_some() || self.changing.is_some() || !self.proposals.is_empty()
     }
 }
 
@@ -458,16 +396,32 @@ impl Replica for RaftReplica {
         if self.failed {
             return;
         }
+        self.renew_offer();
         match input {
             Input::Propose(proposals) => self.propose(now, wall, proposals),
-            Input::Persisted { ticket } => self.persisted(ticket),
+            Input::Persisted { ticket } => self.persisted(now, ticket),
             Input::SnapshotWritten { index } => self.snapshot_written(index),
+            Input::Messages(messages) => self.take_messages(now, messages),
+            Input::Unreachable(replica) => self.unreachable(replica),
+            Input::SnapshotSent { to, ok } => self.snapshot_sent(to, ok),
+            Input::SnapshotReceived { message, state } => self.take_snapshot(now, *message, state),
+            Input::Bootstrap(voters) => {
+                if let Err(why) = self.found(&voters) {
+                    self.fail(why);
+                }
+            }
+            Input::ReadIndex { id } => self.read(now, id),
+            Input::ChangeMember { id, change } => self.change_member(now, id, change),
+            Input::Transfer { id, to } => self.transfer(now, id, to),
             Input::Timeout => {
                 self.tick(now);
-                self.round.resolved.extend(self.proposals.expire(now));
+                self.expire(now);
             }
             Input::Stop => self.stop(now),
         }
+        self.ask_reads(now);
+        self.advance(now);
+        self.watch_hand_over(now);
         self.advance(now);
         self.finish_round(now);
     }
@@ -480,22 +434,27 @@ impl Replica for RaftReplica {
         if self.failed {
             return None;
         }
-        [self.next_tick, self.proposals.poll_timeout()].into_iter().flatten().min()
+        self.next_deadline()
     }
 }
 
-fn raft_config(id: ReplicaId, limits: &Limits, applied: u64) -> Config {
-    Config {
+fn start_node(id: ReplicaId, limits: &Limits, applied: u64, log: MemoryLog) -> Result<RawNode<MemoryLog>, String> {
+    let config = Config {
         id: id.0,
         election_tick: limits.election_ticks,
-        heartbeat_tick: limits.heartbeat_ticks,
+        // The replica sends its heartbeats itself, each with a lease's question; the crate's own come late.
+        heartbeat_tick: limits.election_ticks.saturating_sub(1),
         applied,
         max_size_per_msg: MESSAGE_BYTES,
         max_inflight_msgs: MESSAGES_IN_FLIGHT,
+        max_committed_size_per_ready: COMMITTED_BYTES,
         check_quorum: true,
         pre_vote: true,
         ..Config::default()
-    }
+    };
+    // The crate's own log lines would need a drain of their own; what matters of them leaves as a notice.
+    let logger = slog::Logger::root(slog::Discard, slog::o!());
+    RawNode::new(&config, log, &logger).map_err(|e| format!("raft cannot start: {e}"))
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //!
 //! Nothing secret is in it: of keys and certificates only the files' names. Source: HTTP notes, section 2.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -27,6 +28,7 @@ pub(super) fn config_json(config: &Config, rpc: &str, http: &str, acl_enabled: b
         "Server": {
             "Enabled": true,
             "BootstrapExpect": config.bootstrap_expect,
+            "ServerJoin": { "RetryJoin": config.join },
             "MinHeartbeatTTL": span(config.heartbeat_min_ttl),
             "HeartbeatGrace": span(config.heartbeat_grace),
             "MaxHeartbeatsPerSecond": config.heartbeat_max_per_second,
@@ -77,6 +79,13 @@ fn own(config: &Config) -> Value {
         "LocksMinTTL": span(config.locks_min_ttl),
         "EventsBufferBytes": config.events_buffer_bytes,
         "CRLFile": path(&config.tls.crl_file),
+        "ElectionTimeout": span(config.election_timeout),
+        "DeadServerAfter": span(config.dead_server_after),
+        "StalledSync": span(config.stalled_sync),
+        "MinFreeBytes": config.min_free_bytes,
+        "DigestEntries": config.digest_entries,
+        "PoolIdleTimeout": span(config.pool_idle_timeout),
+        "Regions": config.regions.iter().cloned().collect::<BTreeMap<_, _>>(),
     })
 }
 

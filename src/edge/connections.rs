@@ -28,6 +28,8 @@ pub(super) struct Connections {
     to_read: VecDeque<ConnId>,
     /// Those that may have something to write.
     to_write: Vec<ConnId>,
+    /// Those on their way to somebody, of which the system has said something.
+    dialling: Vec<ConnId>,
 }
 
 fn slot_of(conn: ConnId) -> usize {
@@ -47,6 +49,20 @@ impl Connections {
             *id = conn;
         }
         conn
+    }
+
+    /// Takes over a socket that is on its way to somebody, for a dial.
+    pub(super) fn insert_dialling(&mut self, stream: TcpStream, ticket: u64) -> ConnId {
+        let conn = self.insert(stream);
+        if let Some(socket) = self.sockets.get_mut(conn.0) {
+            socket.dialling = Some(ticket);
+        }
+        conn
+    }
+
+    /// Those on their way of which the system has said something since this was asked last.
+    pub(super) fn take_dialling(&mut self) -> Vec<ConnId> {
+        mem::take(&mut self.dialling)
     }
 
     /// Asks for the events of a socket, once for its whole life.
@@ -72,6 +88,11 @@ impl Connections {
         let socket = self.sockets.get_mut(conn.0)?;
         socket.readable |= event.is_readable() || event.is_read_closed();
         socket.peer_ended |= event.is_read_closed();
+        if socket.dialling.is_some() {
+            // It may be connected, or have failed; nothing is read or written before that is known.
+            self.dialling.push(conn);
+            return None;
+        }
         if event.is_writable() && !socket.writable {
             socket.writable = true;
             self.queue_write(conn);
@@ -84,7 +105,7 @@ impl Connections {
     pub(super) fn queue_read(&mut self, conn: ConnId) {
         let Some(socket) = self.sockets.get_mut(conn.0) else { return };
         let wanted = socket.reading || socket.parting.is_some();
-        if socket.readable && wanted && !socket.eof && !socket.queued {
+        if socket.dialling.is_none() && socket.readable && wanted && !socket.eof && !socket.queued {
             socket.queued = true;
             self.to_read.push_back(conn);
         }

@@ -17,28 +17,34 @@ use crate::base::time::Clock;
 use crate::config::Config;
 use crate::conn;
 use crate::consensus::raft::RaftReplica;
-use crate::consensus::{Notice, Proposal};
+use crate::consensus::{Notice, Proposal, Recovered};
 use crate::mux::session;
 use crate::server::Server;
-use crate::server::port::{Listener, Settings};
+use crate::server::port::{ClusterFile, Listener, Settings};
 use crate::state::State;
 
 use super::audit::Audit;
 use super::bootstrap_reset::BootstrapReset;
 use super::clock::SystemClock;
+use super::cluster_file;
 use super::config_json::config_json;
+use super::consensus_lane::ConsensusLane;
 use super::consensus_thread::{self, ConsensusCommand, ConsensusParts};
 use super::data_dir::DataDir;
 use super::doors;
 use super::event_loop::{BELL_TOKEN, Channels, EventLoop, Hands, Parts};
+use super::facts::DiskSpace;
+use super::file_worker::FileWorker;
 use super::files::DataFolder;
 use super::handler_pool::{self, HandlerPool};
 use super::inbox::{Bell, Post};
 use super::keyring::Keyring;
 use super::logging::{self, Logs, Style};
+use super::members::Members;
 use super::proposals::Proposals;
 use super::reload::{ConfigSource, Reloaded, Reloader};
 use super::signals::Signals;
+use super::snapshot_in::SnapshotKeeper;
 use super::systemd::{self, Notifier};
 use super::{certificates, entropy};
 
@@ -112,6 +118,9 @@ fn report(lines: &[String]) {
 /// The consensus thread, from outside.
 struct Consensus {
     commands: Sender<ConsensusCommand>,
+    /// Until the loop takes it.
+    lane: Option<ConsensusLane>,
+    replica: ReplicaId,
     notices: Receiver<Vec<Notice>>,
     thread: thread::JoinHandle<()>,
     root: Arc<ArcSwap<State>>,
@@ -128,15 +137,20 @@ fn serve(source: &ConfigSource, loaded: Reloaded, signals: Signals, logs: Logs) 
         None => DataFolder::temporary()?,
     };
     let server_id = folder.server_id()?;
+    let remembered = cluster_file::read(folder.path())?;
     let seed = entropy::seed()?;
     let poll = Poll::new().map_err(system)?;
     let bell = Arc::new(Bell::new(poll.registry(), BELL_TOKEN).map_err(system)?);
     let (post, told) = Post::new(bell.clone());
     let listeners = open_listeners(config)?;
-    let consensus = start_consensus(config, &folder, &server_id, seed, clock, &bell)?;
+    let mut consensus = start_consensus(config, &folder, &server_id, seed, clock, &bell)?;
     let threads = handler_pool::thread_count(config.handler_threads);
     let pool = HandlerPool::start(threads, handler_pool::QUEUED_JOBS_MAX, &consensus.root, &post).map_err(system)?;
     let settings = settings(config, &loaded, server_id, seed, &listeners)?;
+    let settings = Settings { replica: consensus.replica, cluster: remembered, ..settings };
+    if config.bootstrap_expect > 1 && config.bootstrap_expect.is_multiple_of(2) {
+        warn!("an even number of servers survives no more failures than one server fewer");
+    }
     let (rpc, http) = (address_of(&listeners, Listener::Rpc)?, address_of(&listeners, Listener::Http)?);
     info!(
         "starting: name={} region={} datacenter={} id={} engine=raft bootstrap_expect={} version={}",
@@ -154,7 +168,11 @@ fn serve(source: &ConfigSource, loaded: Reloaded, signals: Signals, logs: Logs) 
     let channels = Channels { told, notices: consensus.notices.clone(), log_lines: logs.connect_tap(&bell) };
     let hands = Hands {
         pool,
-        proposals: Proposals::new(hand_over(consensus.commands.clone())),
+        proposals: Proposals::new(hand_over(consensus.commands.clone(), clock)),
+        consensus: consensus.lane.take().ok_or("the consensus thread has no lane")?,
+        files: Some(FileWorker::start(folder.path(), &post).map_err(system)?),
+        snapshot_keeper: Some(SnapshotKeeper::start(folder.path(), &post).map_err(system)?),
+        disk: Some(DiskSpace::new(folder.path(), config.min_free_bytes)),
         logs: Some(logs),
         audit: config.audit_file.as_deref().map(Audit::start).transpose()?,
         notifier: Notifier::from_environment(),
@@ -206,55 +224,69 @@ fn start_consensus(
     for warning in &dir.warnings {
         warn!("{warning}");
     }
-    let id = replica_id(server_id);
+    let id = replica_of_disk(server_id, &dir.recovered)?;
+    // Several found their group once they know each other: the server machine says when.
     let bootstrap = (config.bootstrap_expect == 1).then(|| vec![id]);
-    let replica = RaftReplica::new(id, seed, consensus_limits(), dir.recovered, bootstrap, clock.now())?;
+    let replica = RaftReplica::new(id, seed, consensus_limits(config), dir.recovered, bootstrap, clock.now())?;
     let root = Arc::new(ArcSwap::new(replica.root().clone()));
     let (commands, receiver) = crossbeam_channel::bounded(COMMANDS_MAX);
     let (sender, notices) = crossbeam_channel::bounded(NOTICES_MAX);
+    let (lane, inputs) = ConsensusLane::new();
     let (snapshots, ring) = (dir.snapshots, bell.clone());
     let parts = ConsensusParts {
         replica: Box::new(replica),
         log: Box::new(dir.log),
         write_snapshot: Arc::new(move |meta, state| snapshots.write(meta, state)),
         commands: receiver,
+        inputs,
         root: root.clone(),
         notices: sender,
         wake: Box::new(move || ring.ring()),
         clock: Box::new(clock),
     };
     let thread = consensus_thread::spawn(parts).map_err(|error| format!("the consensus thread: {error}"))?;
-    Ok(Consensus { commands, notices, thread, root, _lock: dir.lock })
+    Ok(Consensus { commands, lane: Some(lane), replica: id, notices, thread, root, _lock: dir.lock })
+}
+
+/// The number of the replica whose disk this is. A lone server that was founded as number 1 stays that.
+pub(super) fn replica_of_disk(server_id: &str, recovered: &Recovered) -> Result<ReplicaId, String> {
+    let id = replica_id(server_id);
+    let members = Members::of(recovered)?;
+    let is_first = members.voters.contains(&ReplicaId(1)) && !members.voters.contains(&id);
+    Ok(if is_first { ReplicaId(1) } else { id })
 }
 
 /// A replica's number follows from the server's id, so that it is the same after a restart. Never 0.
-fn replica_id(server_id: &str) -> ReplicaId {
+pub(super) fn replica_id(server_id: &str) -> ReplicaId {
     let hash = digest(&SHA256, server_id.as_bytes());
     let number = hash.as_ref().iter().take(8).fold(0u64, |n, byte| n << 8 | u64::from(*byte));
     ReplicaId(number.max(1))
 }
 
-fn consensus_limits() -> crate::consensus::Limits {
+fn consensus_limits(config: &Config) -> crate::consensus::Limits {
     crate::consensus::Limits {
         max_entry_bytes: 16 * 1024 * 1024,
         warn_entry_bytes: 1024 * 1024,
         snapshot_entries: 10_000,
         snapshot_bytes: 64 * 1024 * 1024,
-        tick: Duration::from_millis(100),
-        election_ticks: 10,
-        heartbeat_ticks: 2,
+        tick: config.election_timeout / 20,
+        election_ticks: 20,
+        heartbeat_ticks: 4,
+        stalled_sync: config.stalled_sync,
         max_waiting_proposals: 65_536,
     }
 }
 
 /// Proposals go to the consensus thread without waiting; a full channel gives them back.
-fn hand_over(commands: Sender<ConsensusCommand>) -> super::proposals::HandOver {
-    Box::new(move |proposals: Vec<Proposal>| match commands.try_send(ConsensusCommand::Propose(proposals)) {
-        Ok(()) => Ok(()),
-        Err(TrySendError::Full(command) | TrySendError::Disconnected(command)) => match command {
-            ConsensusCommand::Propose(proposals) => Err(proposals),
-            ConsensusCommand::Stop => Ok(()),
-        },
+fn hand_over(commands: Sender<ConsensusCommand>, clock: SystemClock) -> super::proposals::HandOver {
+    Box::new(move |proposals: Vec<Proposal>| {
+        match commands.try_send(ConsensusCommand::Propose(clock.now(), proposals)) {
+            Ok(()) => Ok(()),
+            Err(TrySendError::Full(command) | TrySendError::Disconnected(command)) => match command {
+                ConsensusCommand::Propose(_, proposals) => Err(proposals),
+                ConsensusCommand::Stop => Ok(()),
+            },
+        }
     })
 }
 
@@ -327,6 +359,16 @@ fn settings(
         region: config.region.clone(),
         datacenter: config.datacenter.clone(),
         bootstrap_expect: config.bootstrap_expect,
+        join: config.join.clone(),
+        regions: config.regions.clone(),
+        replica: ReplicaId(0),
+        cluster: ClusterFile::default(),
+        dial_tls: loaded.tls.dial.clone(),
+        dead_server_after: config.dead_server_after,
+        election_timeout: config.election_timeout,
+        min_free_bytes: config.min_free_bytes,
+        digest_entries: config.digest_entries,
+        pool_idle_timeout: config.pool_idle_timeout,
         conn: conn_limits(config),
         rpc_security: loaded.tls.rpc.clone(),
         http_security: loaded.tls.http.clone(),
@@ -362,6 +404,8 @@ fn conn_limits(config: &Config) -> conn::Limits {
         max_message_bytes: config.max_message_bytes,
         max_partial_bytes: PARTIAL_BYTES_MAX.max(config.max_message_bytes),
         max_unsent_bytes: UNSENT_BYTES_MAX,
+        idle_streams: 64,
+        max_raft_unsent_bytes: 8 * 1024 * 1024,
         mux: session::Limits::default(),
         http_max_head_bytes: HTTP_HEAD_BYTES_MAX,
         http_max_body_bytes: HTTP_BODY_BYTES_MAX,

@@ -13,8 +13,8 @@ use std::path::Path;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
-use crate::base::id::Index;
-use crate::consensus::Recovered;
+use crate::base::id::{Index, Term};
+use crate::consensus::{Recovered, SnapshotMeta};
 use crate::edge::log_store::{RaftEngineLog, make_folder};
 use crate::edge::snapshots::{self, SnapshotFiles};
 use crate::state::State;
@@ -66,8 +66,9 @@ fn recover(files: &SnapshotFiles, log: &mut RaftEngineLog, warnings: &mut Vec<St
             }
         }
     }
-    let index = snapshot.as_ref().map_or(Index(0), |(meta, _): &(_, State)| meta.index);
-    let entries = log.entries_after(index).and_then(|entries| {
+    let (index, term) =
+        snapshot.as_ref().map_or((Index(0), Term(0)), |(meta, _): &(SnapshotMeta, State)| (meta.index, meta.term));
+    let entries = log.entries_behind(index, term).and_then(|entries| {
         // What is left must hold all that the damaged snapshots did.
         let reaches = index.0.max(entries.last().map_or(0, |entry| entry.index.0));
         let lost = set_aside.iter().filter_map(|path| snapshots::parse_name(path)).map(|(_, index)| index).max();

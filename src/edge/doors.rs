@@ -45,6 +45,17 @@ pub fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     Ok(socket.into())
 }
 
+/// What every connection has: bytes go out at once, and a silent peer is asked whether it is there.
+///
+/// # Errors
+/// Whatever the system says.
+pub(super) fn set_options(socket: &SockRef<'_>) -> io::Result<()> {
+    socket.set_tcp_nodelay(true)?;
+    let keepalive =
+        TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL).with_retries(KEEPALIVE_PROBES);
+    socket.set_tcp_keepalive(&keepalive)
+}
+
 /// An address as the server knows it: IPv4 that came in by an IPv6 socket is IPv4.
 pub(super) fn plain_address(address: SocketAddr) -> SocketAddr {
     match address.ip() {
@@ -93,13 +104,7 @@ impl Door {
     pub(super) fn new(listener: Listener, socket: std::net::TcpListener) -> io::Result<Door> {
         socket.set_nonblocking(true)?;
         // Connections inherit these from the socket they came to, which saves the calls on each.
-        let options = SockRef::from(&socket);
-        options.set_tcp_nodelay(true)?;
-        let keepalive = TcpKeepalive::new()
-            .with_time(KEEPALIVE_IDLE)
-            .with_interval(KEEPALIVE_INTERVAL)
-            .with_retries(KEEPALIVE_PROBES);
-        options.set_tcp_keepalive(&keepalive)?;
+        set_options(&SockRef::from(&socket))?;
         Ok(Door {
             listener,
             socket: TcpListener::from_std(socket),

@@ -17,6 +17,7 @@ use crate::state::State;
 
 use super::certificates::Expiry;
 use super::clock::SystemClock;
+use super::consensus_lane::ConsensusLane;
 use super::doors::listen;
 use super::event_loop::{BELL_TOKEN, Channels, EventLoop, Hands, Parts};
 use super::handler_pool::HandlerPool;
@@ -35,6 +36,10 @@ pub(super) struct Seen {
     pub(super) received: BTreeMap<ConnId, usize>,
     pub(super) ended: Vec<ConnId>,
     pub(super) failed: Vec<ConnId>,
+    pub(super) dialled: Vec<(u64, ConnId, SocketAddr)>,
+    pub(super) dial_failed: Vec<(u64, String)>,
+    /// The disk's free room, each time that facts were told.
+    pub(super) disk_looks: Vec<Option<u64>>,
     /// Every other input, as `Debug` prints it.
     pub(super) others: Vec<String>,
     pub(super) echo: bool,
@@ -82,6 +87,8 @@ impl Machine for Double {
             }
             Input::Eof { conn } => seen.ended.push(conn),
             Input::Failed { conn, .. } => seen.failed.push(conn),
+            Input::Dialled { ticket, conn, peer } => seen.dialled.push((ticket, conn, peer)),
+            Input::DialFailed { ticket, error } => seen.dial_failed.push((ticket, error)),
             Input::Timeout => {
                 for to_do in std::mem::take(&mut seen.to_do) {
                     match to_do {
@@ -90,7 +97,7 @@ impl Machine for Double {
                     }
                 }
             }
-            Input::Process(_) => {}
+            Input::Process(facts) => seen.disk_looks.push(facts.disk_free_bytes),
             other => seen.others.push(format!("{other:?}")),
         }
         shared.1.notify_all();
@@ -151,6 +158,10 @@ impl RigParts {
             audit: None,
             pool,
             proposals: Proposals::new(Box::new(Err)),
+            consensus: ConsensusLane::new().0,
+            files: None,
+            snapshot_keeper: None,
+            disk: None,
             logs: None,
             notifier: Notifier::default(),
             keyring: None,

@@ -4,9 +4,6 @@
 //! It never waits but in the poll, and there only for what the machine or a timer of its own has asked for: an idle
 //! daemon is woken by its peers, by the watchdog and, when it has certificates, once an hour. A turn is bounded
 //! everywhere: what is left over is done in the next, after everybody else had their part.
-//!
-//! Facts of the process are read in turns that happen anyway, at most every 10 s (every second with ACLs on), so that they are fresh in the answer
-//! to whoever asks and cost nothing while nobody does.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
@@ -20,23 +17,28 @@ use crate::base::id::ConnId;
 use crate::base::time::{Clock, Instant};
 use crate::base::timers::Timers;
 use crate::consensus::Notice;
-use crate::server::port::{Input, Listener, LogLine, ProcessFacts};
+use crate::server::port::{ClusterFile, Input, Listener, LogLine};
 
 use super::audit::Audit;
 use super::bootstrap_reset::BootstrapReset;
 use super::certificates::Expiry;
 use super::clock::SystemClock;
 use super::connections::Connections;
+use super::consensus_lane::ConsensusLane;
+use super::dialer::Dials;
 use super::doors::Door;
+use super::facts::DiskSpace;
+use super::file_worker::FileWorker;
 use super::handler_pool::HandlerPool;
 use super::inbox::{Bell, Post, Told};
 use super::keyring::Keyring;
 use super::logging::Logs;
 use super::machine::Machine;
-use super::process_facts;
 use super::proposals::Proposals;
 use super::reload::Reloader;
 use super::signals::Signals;
+use super::snapshot_in::SnapshotKeeper;
+use super::snapshot_out::SnapshotReaders;
 use super::systemd::Notifier;
 
 /// The token of the bell; the poll's owner makes it with this.
@@ -51,10 +53,6 @@ const EVENTS_MAX: usize = 1024;
 const MESSAGES_PER_TURN: usize = 1024;
 /// Bytes read with one call, into a buffer that all connections share.
 const READ_BUFFER_BYTES: usize = 64 * 1024;
-/// How old facts of the process may be before they are read again.
-const FACTS_AGE: Duration = Duration::from_secs(10);
-/// The same where a reset file is among them.
-const RESET_AGE: Duration = Duration::from_secs(1);
 /// Certificates are looked at so often, since the calendar may be set in between.
 const CERTIFICATES_LOOK: Duration = Duration::from_secs(3600);
 /// Between two tries to tell a service manager that had no room.
@@ -81,6 +79,12 @@ pub(super) enum Alarm {
     Certificates,
     /// The disk gave no signing key.
     SigningKey,
+    /// A dial, or one of its addresses, takes too long.
+    Dial(u64),
+    /// The consensus thread had no room.
+    Consensus,
+    /// The disk is short of room: is there more?
+    Facts,
 }
 
 /// All that outputs are performed with, but for the sockets.
@@ -90,6 +94,14 @@ pub struct Hands {
     pub pool: HandlerPool,
     /// The way to the consensus thread.
     pub proposals: Proposals,
+    /// The way to it for everything else.
+    pub consensus: ConsensusLane,
+    /// Small files; `None`: none can be kept.
+    pub files: Option<FileWorker>,
+    /// Takes snapshots that come in; `None`: none can be.
+    pub snapshot_keeper: Option<SnapshotKeeper>,
+    /// The disk that is watched, if any.
+    pub disk: Option<DiskSpace>,
     /// The log, for monitors and the filter; `None`: monitors see nothing.
     pub logs: Option<Logs>,
     /// The audit log, where there is one.
@@ -151,11 +163,20 @@ pub struct EventLoop<M> {
     channels: Channels,
     pub(super) hands: Hands,
     pub(super) connections: Connections,
+    pub(super) dials: Dials,
     pub(super) timers: Timers<Alarm>,
     /// Inputs that came of performing outputs.
     pub(super) follow_ups: VecDeque<Input<'static>>,
     /// The one timer of [`Alarm::Proposals`].
     pub(super) proposals_alarm: Option<Instant>,
+    /// The one timer of [`Alarm::Consensus`].
+    pub(super) consensus_alarm: Option<Instant>,
+    /// States that are being sent.
+    pub(super) snapshot_readers: SnapshotReaders,
+    /// What the thread of files had no room for.
+    pub(super) cluster_to_keep: Option<ClusterFile>,
+    /// The disk has less room than it should.
+    pub(super) disk_is_short: bool,
     /// The key that was asked for and did not come.
     pub(super) wanted_key: Option<String>,
     /// A channel may hold more than a turn took.
@@ -165,7 +186,7 @@ pub struct EventLoop<M> {
     /// HUP came before that, or while the configuration was being read.
     pub(super) reload_wanted: bool,
     stopping: bool,
-    facts_at: Option<Instant>,
+    pub(super) facts_at: Option<Instant>,
     pub(super) exit: Option<u8>,
     pub(super) buffer: Vec<u8>,
 }
@@ -191,6 +212,7 @@ impl<M: Machine> EventLoop<M> {
         if parts.hands.notifier.watchdog_interval().is_some() {
             timers.set(Instant::ZERO, Alarm::Watchdog);
         }
+        let snapshot_readers = SnapshotReaders::new(&parts.hands.post);
         Ok(EventLoop {
             machine: parts.machine,
             poll: parts.poll,
@@ -201,9 +223,14 @@ impl<M: Machine> EventLoop<M> {
             channels: parts.channels,
             hands: parts.hands,
             connections: Connections::default(),
+            dials: Dials::default(),
             timers,
             follow_ups: VecDeque::new(),
             proposals_alarm: None,
+            consensus_alarm: None,
+            snapshot_readers,
+            cluster_to_keep: None,
+            disk_is_short: false,
             wanted_key: None,
             more_messages: false,
             ready: false,
@@ -269,6 +296,7 @@ impl<M: Machine> EventLoop<M> {
             self.hear_signals();
         }
         self.hear_threads();
+        self.go_on_dialling();
         self.accept();
         self.read_sockets();
         self.ring_alarms();
@@ -290,26 +318,6 @@ impl<M: Machine> EventLoop<M> {
         while let Some(output) = self.machine.poll_output() {
             self.perform(output);
         }
-    }
-
-    fn tell_facts(&mut self) {
-        let now = self.clock.now();
-        // Who has just written a reset file does not wait for it.
-        let age = if self.hands.bootstrap_reset.is_some() { RESET_AGE } else { FACTS_AGE };
-        if self.facts_at.is_some_and(|at| now.since(at) < age) {
-            return;
-        }
-        self.facts_at = Some(now);
-        let facts = ProcessFacts {
-            resident_bytes: process_facts::resident_bytes(),
-            descriptors: process_facts::descriptors(),
-            certificates: self.hands.expiry.facts(),
-            handler_queue: self.hands.pool.queued(),
-            log_lines_lost: self.hands.logs.as_ref().map_or(0, Logs::lost),
-            audit_lines_lost: self.hands.audit.as_ref().map_or(0, Audit::lost),
-            acl_bootstrap_reset: self.hands.bootstrap_reset.as_ref().and_then(BootstrapReset::read),
-        };
-        self.feed(Input::Process(facts));
     }
 
     fn hear_signals(&mut self) {
@@ -383,6 +391,7 @@ impl<M: Machine> EventLoop<M> {
                 self.timers.set(self.clock.now() + SIGNING_KEY_RETRY, Alarm::SigningKey);
             }
             Told::Reloaded(result) => self.end_reload(result),
+            other => self.hear_for_cluster(other),
         }
     }
 
@@ -395,6 +404,7 @@ impl<M: Machine> EventLoop<M> {
             self.feed(Input::Timeout);
         }
         // Room may have come with the notices of this turn.
+        self.retry_consensus();
         self.retry_proposals();
     }
 
@@ -406,6 +416,7 @@ impl<M: Machine> EventLoop<M> {
                 }
             }
             Alarm::Parting(conn) => self.go_on_parting(conn),
+            Alarm::Dial(ticket) => self.dial_is_late(now, ticket),
             Alarm::Watchdog => {
                 self.hands.notifier.feed_watchdog();
                 self.notify_waiting();
@@ -415,6 +426,8 @@ impl<M: Machine> EventLoop<M> {
             }
             // Every turn tries; this one only had to happen.
             Alarm::Proposals => self.proposals_alarm = None,
+            Alarm::Consensus => self.consensus_alarm = None,
+            Alarm::Facts => {}
             Alarm::Notify => self.notify_waiting(),
             Alarm::Certificates => self.look_at_certificates(),
             Alarm::SigningKey => {
@@ -442,6 +455,7 @@ impl<M: Machine> EventLoop<M> {
     }
 
     fn write_last_bytes(&mut self, events: &mut Events) -> io::Result<()> {
+        self.give_up_dials();
         self.write_sockets();
         self.connections.keep_tails();
         let deadline = self.clock.now() + LAST_BYTES_WAIT;

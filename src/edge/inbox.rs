@@ -3,6 +3,7 @@
 //! The loop never waits on a channel; it empties them in each turn, up to a cap.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -13,6 +14,8 @@ use crate::api::identity::Signer;
 use crate::api::seal::Sealer;
 use crate::base::id::CallId;
 use crate::server::port::JobOutcome;
+use crate::state::State;
+use crate::wire::raft::KeyFile;
 
 use super::reload::Reloaded;
 
@@ -68,6 +71,42 @@ pub enum Told {
         fresh: bool,
         /// The key.
         result: Result<(Arc<Signer>, Arc<Sealer>), String>,
+    },
+    /// What the system's resolver said of a name that is to be dialled.
+    Resolved {
+        /// The dial.
+        ticket: u64,
+        /// Its addresses, at least one; or why there is none, in Go's words.
+        result: Result<Vec<SocketAddr>, String>,
+    },
+    /// What is remembered of the cluster is on disk.
+    ClusterKept,
+    /// Keys' files that were asked for.
+    KeyFiles(Vec<(String, KeyFile)>),
+    /// A key of another server is on disk, or why not.
+    KeyKept {
+        /// Which.
+        key_id: String,
+        /// A sentence, when it failed.
+        error: Option<String>,
+    },
+    /// A chunk of a state that is sent.
+    SnapshotChunk {
+        /// Of which.
+        ticket: u64,
+        /// Counted from 0.
+        number: u32,
+        /// The chunk.
+        bytes: Vec<u8>,
+        /// Nothing follows.
+        last: bool,
+    },
+    /// A snapshot that came in is whole, or what is wrong with it.
+    SnapshotWhole {
+        /// Which.
+        ticket: u64,
+        /// What it holds.
+        result: Result<Arc<State>, String>,
     },
     /// The configuration was read again, or all that is wrong with it, a line each.
     Reloaded(Result<Box<Reloaded>, Vec<String>>),

@@ -1,5 +1,5 @@
-//! The private keys that sign identities and seal variables, one file each in the data folder. They never leave it: what is replicated is
-//! the public half.
+//! The private keys that sign identities and seal variables, one file each in the data folder. They are never in the
+//! log, where only the public half is: servers of a cluster give them to each other over their links.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -100,6 +100,45 @@ impl Keyring {
             Err(error) => log::error!("deleted key stays on disk: key_id={key_id} error=\"{error}\""),
         })?;
         Ok(())
+    }
+
+    /// The bytes of a key's file, checked to be a key; `None` when it is not here. Blocks on the disk.
+    ///
+    /// # Errors
+    /// A sentence that names the file.
+    pub fn read(&self, key_id: &str) -> Result<Option<Vec<u8>>, String> {
+        if !is_key_id(key_id) {
+            return Err("its id is no UUID".to_owned());
+        }
+        let path = self.path_of(key_id);
+        match fs::read(&path) {
+            Ok(bytes) => match Signer::new(key_id, &bytes) {
+                Ok(_) => Ok(Some(bytes)),
+                Err(error) => Err(format!("{}: {error}", path.display())),
+            },
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(format!("{}: {error}", path.display())),
+        }
+    }
+
+    /// Keeps a key that another server made: it is on disk when this returns. One that is here already is never
+    /// replaced by another. Blocks on the disk.
+    ///
+    /// # Errors
+    /// The bytes are no key, or not those that are here under this id; or a sentence that names the file.
+    pub fn keep(&self, key_id: &str, bytes: &[u8]) -> Result<(), String> {
+        if !is_key_id(key_id) {
+            return Err("its id is no UUID".to_owned());
+        }
+        Signer::new(key_id, bytes)?;
+        let path = self.path_of(key_id);
+        match self.read(key_id)? {
+            Some(held) if held == bytes => return Ok(()),
+            Some(_) => return Err(format!("{}: another key is here under this id", path.display())),
+            None => {}
+        }
+        make_private_folder(&self.folder).map_err(|error| format!("{}: {error}", self.folder.display()))?;
+        write_whole(&path, bytes).map_err(|error| format!("{}: {error}", path.display()))
     }
 
     fn rename_deleted(&self, key_id: &str) -> Result<PathBuf, String> {
@@ -215,6 +254,29 @@ mod tests {
         // Its old name brings it back.
         fs::rename(&laid, laid.with_extension("")).unwrap();
         assert!(keyring.sealer(second.key_id()).unwrap().has(first.key_id()));
+    }
+
+    #[test]
+    fn a_key_of_another_server_is_kept_once_and_never_replaced() {
+        let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (ours, theirs) = (Keyring::new(here.path()), Keyring::new(there.path()));
+        let made = theirs.load_or_make(None).unwrap();
+        let other = theirs.make_another().unwrap();
+        let bytes = theirs.read(made.key_id()).unwrap().unwrap();
+        assert_eq!(ours.read(made.key_id()), Ok(None));
+        ours.keep(made.key_id(), &bytes).unwrap();
+        ours.keep(made.key_id(), &bytes).unwrap();
+        assert_eq!(ours.read(made.key_id()).unwrap().unwrap(), bytes);
+        let mode = fs::metadata(ours.path_of(made.key_id())).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert_eq!(ours.load_or_make(None).unwrap().public_key(), made.public_key());
+        let wrong = theirs.read(other.key_id()).unwrap().unwrap();
+        assert!(ours.keep(made.key_id(), &wrong).unwrap_err().contains("another key is here"));
+        assert!(ours.keep(other.key_id(), b"no key").is_err());
+        for no_id in ["", "../../etc/passwd", "x"] {
+            assert!(ours.keep(no_id, &bytes).is_err() && ours.read(no_id).is_err());
+        }
+        assert_eq!(ours.read(made.key_id()).unwrap().unwrap(), bytes);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use raft::eraftpb::Entry;
 use raft_engine::{Command, Config, Engine, LogBatch, MessageExt, ReadableSize, RecoveryMode};
 
-use crate::base::id::Index;
+use crate::base::id::{Index, Term};
 use crate::consensus::log::{from_raft, to_raft};
 use crate::consensus::{HardState, Log, LogEntry, Persist};
 use crate::edge::log_files::{LogFiles, Stamp};
@@ -101,6 +101,28 @@ impl RaftEngineLog {
         Ok(entries.iter().map(from_raft).collect())
     }
 
+    /// The entries after a snapshot's place. Those of a log that was about to be replaced by that snapshot when the
+    /// process ended are dropped: they go on from another entry at its place, and were never agreed on.
+    ///
+    /// # Errors
+    /// As [`RaftEngineLog::entries_after`].
+    pub fn entries_behind(&mut self, index: Index, term: Term) -> Result<Vec<LogEntry>, String> {
+        let engine = self.engine.as_ref().ok_or("the log failed before")?;
+        let holds = index.0 > 0
+            && engine.first_index(GROUP).is_some_and(|first| first <= index.0)
+            && engine.last_index(GROUP).is_some_and(|last| last >= index.0);
+        if holds {
+            let mut entries = self.entries_after(Index(index.0 - 1))?;
+            if entries.first().is_some_and(|entry| entry.term == term) {
+                entries.remove(0);
+                return Ok(entries);
+            }
+            self.begin_anew(self.stamp.hard_state)?;
+            return Ok(Vec::new());
+        }
+        self.entries_after(index)
+    }
+
     /// One record, one sync.
     fn write(&mut self, hard_state: Option<HardState>) -> Result<(), String> {
         let stamp = Stamp { number: self.stamp.number + 1, hard_state: hard_state.unwrap_or(self.stamp.hard_state) };
@@ -149,6 +171,12 @@ impl Log for RaftEngineLog {
             Ok(_) => Ok(()),
             Err(why) => Err(self.fail(why)),
         }
+    }
+
+    fn begin_anew(&mut self, hard_state: HardState) -> Result<(), String> {
+        // The stamp follows in the same record: either both happened or none.
+        self.batch.add_command(GROUP, Command::Clean);
+        self.write(Some(hard_state))
     }
 }
 

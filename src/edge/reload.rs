@@ -111,6 +111,7 @@ impl Reloader {
             tls_changed: new.tls.fingerprint != self.in_force.tls.fingerprint,
             rpc_max_conns_per_client: new.config.rpc_max_conns_per_client,
             http_max_conns_per_client: new.config.http_max_conns_per_client,
+            dial_tls: new.tls.dial.clone(),
         };
         // What can change while running is made equal; a difference that is left needs a restart.
         let mut rest = self.in_force.config.clone();

@@ -85,7 +85,11 @@ impl SnapshotFiles {
         fs::rename(&temporary, &path).map_err(|e| said("renaming", &temporary, &e))?;
         sync_folder(&self.folder)?;
         for old in self.list()?.into_iter().skip(KEPT) {
-            fs::remove_file(&old).map_err(|e| said("removing", &old, &e))?;
+            match fs::remove_file(&old) {
+                // A leader's snapshot and one of this server's own may be written at the same time.
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(said("removing", &old, &e)),
+                _ => {}
+            }
         }
         Ok(())
     }

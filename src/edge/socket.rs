@@ -75,6 +75,8 @@ pub(super) struct Socket {
     pub(super) queued: bool,
     /// It stands in the list of sockets to write.
     pub(super) dirty: bool,
+    /// The dial that it is for, until somebody is at the other end.
+    pub(super) dialling: Option<u64>,
     /// Set once its owner has closed it.
     pub(super) parting: Option<Parting>,
 }
@@ -91,6 +93,7 @@ impl Socket {
             eof: false,
             queued: false,
             dirty: false,
+            dialling: None,
             parting: None,
         }
     }

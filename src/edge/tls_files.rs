@@ -1,5 +1,6 @@
 //! TLS from files: certificates, keys, authorities and revocation lists to what rustls works by. An error names its file.
 //!
+//! Servers that are dialled are checked against the same authorities and the same list, and are shown our certificate.
 //! RPC always demands a certificate of the client and checks it (transport notes, section 2; R1.24); HTTP does not.
 //! Handshakes are TLS 1.2 or 1.3 by `ring`. Sessions are resumed from a small cache in memory, never from tickets that
 //! hold the session themselves: a reload makes a new cache, so that nobody resumes past a new authority or revocation.
@@ -9,17 +10,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ring::digest::{Context, SHA256};
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::CryptoProvider;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ServerSessionMemoryCache, WebPkiClientVerifier};
-use rustls::{RootCertStore, ServerConfig};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::pem::{Error as PemError, PemObject};
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 
 use crate::config::TlsConfig;
 use crate::conn::Security;
-use crate::conn::tls::TlsServer;
+use crate::conn::tls::{TlsClient, TlsServer};
 
+use super::any_name::AnyName;
 use super::certificates::{self, CertificateEnd};
 
 /// Sessions that can be resumed, of each listener; the oldest makes room.
@@ -36,6 +40,8 @@ pub struct TlsMaterial {
     pub rpc: Security,
     /// For the HTTP listener.
     pub http: Security,
+    /// How other servers are dialled, with [`TlsMaterial::rpc`].
+    pub dial: Option<TlsClient>,
     /// When each certificate and authority ends.
     pub ends: Vec<CertificateEnd>,
     /// Changes with the keys, the certificates and the authorities, not with the revocation list (R1.13, R8.13).
@@ -57,7 +63,9 @@ pub fn load(config: &TlsConfig, region: &str) -> Result<TlsMaterial, String> {
             let ca_file = needed(config.ca_file.as_deref(), "tls.ca_file")?;
             let authorities = read_certificates(ca_file, &mut digest)?;
             material.ends.extend(certificates::ends(ca_file, &authorities)?);
-            let verifier = client_verifier(ca_file, authorities, config.crl_file.as_deref())?;
+            let trust = Trust::read(ca_file, authorities, config.crl_file.as_deref())?;
+            material.dial = Some(identity.client(trust.of_servers()?, config.verify_server_hostname)?);
+            let verifier = trust.of_clients()?;
             material.rpc = Security {
                 tls: Some(Arc::new(identity.server(Some(verifier))?)),
                 require_tls: !config.rpc_upgrade_mode,
@@ -96,15 +104,32 @@ impl Identity {
         Ok(Identity { cert_file, key_file, chain, key })
     }
 
+    fn wrong(&self, error: &rustls::Error) -> String {
+        let (cert, key) = (self.cert_file.display(), self.key_file.display());
+        match error {
+            rustls::Error::InconsistentKeys(_) => format!("{cert}: the certificate is not of the key in {key}"),
+            error => format!("{cert} with {key}: {error}"),
+        }
+    }
+
+    /// For connections that we dial: our certificate is shown there too, and a session that was resumed is one that
+    /// this configuration has checked.
+    fn client(&self, verifier: Arc<WebPkiServerVerifier>, verify_names: bool) -> Result<TlsClient, String> {
+        let wrong = |error: rustls::Error| self.wrong(&error);
+        let verifier: Arc<dyn ServerCertVerifier> =
+            if verify_names { verifier } else { Arc::new(AnyName { chain: verifier }) };
+        let config = ClientConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+            .map_err(wrong)?
+            .dangerous()
+            .with_custom_certificate_verifier(verifier)
+            .with_client_auth_cert(self.chain.clone(), self.key.clone_key())
+            .map_err(wrong)?;
+        Ok(TlsClient { config: Arc::new(config), verify_names })
+    }
+
     fn server(&self, verifier: Option<Arc<dyn ClientCertVerifier>>) -> Result<TlsServer, String> {
-        let wrong = |error: rustls::Error| match error {
-            rustls::Error::InconsistentKeys(_) => format!(
-                "{}: the certificate is not of the key in {}",
-                self.cert_file.display(),
-                self.key_file.display()
-            ),
-            error => format!("{} with {}: {error}", self.cert_file.display(), self.key_file.display()),
-        };
+        let wrong = |error: rustls::Error| self.wrong(&error);
         let builder = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
             .map_err(wrong)?;
@@ -119,24 +144,40 @@ impl Identity {
     }
 }
 
-/// Checks chains against the authorities, and against the revocation list when there is one: then every certificate of
-/// the chain must be covered by it.
-fn client_verifier(
-    ca_file: &Path,
-    authorities: Vec<CertificateDer<'static>>,
-    crl_file: Option<&Path>,
-) -> Result<Arc<dyn ClientCertVerifier>, String> {
-    let mut roots = RootCertStore::empty();
-    for authority in authorities {
-        roots.add(authority).map_err(|error| format!("{}: {error}", ca_file.display()))?;
+/// Whom chains are checked against: the authorities, and the revocation list when there is one; then every certificate
+/// of the chain must be covered by it.
+struct Trust<'a> {
+    roots: Arc<RootCertStore>,
+    revoked: Vec<CertificateRevocationListDer<'static>>,
+    /// The file to name when they do not fit together.
+    blamed: &'a Path,
+}
+
+impl<'a> Trust<'a> {
+    fn read(
+        ca_file: &'a Path,
+        authorities: Vec<CertificateDer<'static>>,
+        crl_file: Option<&'a Path>,
+    ) -> Result<Trust<'a>, String> {
+        let mut roots = RootCertStore::empty();
+        for authority in authorities {
+            roots.add(authority).map_err(|error| format!("{}: {error}", ca_file.display()))?;
+        }
+        let revoked = crl_file.map(read_revocations).transpose()?.unwrap_or_default();
+        Ok(Trust { roots: Arc::new(roots), revoked, blamed: crl_file.unwrap_or(ca_file) })
     }
-    let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
-    let mut blamed = ca_file;
-    if let Some(crl_file) = crl_file {
-        builder = builder.with_crls(read_revocations(crl_file)?);
-        blamed = crl_file;
+
+    fn of_clients(&self) -> Result<Arc<dyn ClientCertVerifier>, String> {
+        let builder = WebPkiClientVerifier::builder_with_provider(Arc::clone(&self.roots), provider());
+        let built = builder.with_crls(self.revoked.clone()).build();
+        built.map_err(|error| format!("{}: {error}", self.blamed.display()))
     }
-    builder.build().map_err(|error| format!("{}: {error}", blamed.display()))
+
+    fn of_servers(&self) -> Result<Arc<WebPkiServerVerifier>, String> {
+        let builder = WebPkiServerVerifier::builder_with_provider(Arc::clone(&self.roots), provider());
+        let built = builder.with_crls(self.revoked.clone()).build();
+        built.map_err(|error| format!("{}: {error}", self.blamed.display()))
+    }
 }
 
 fn read_certificates(path: &Path, digest: &mut Context) -> Result<Vec<CertificateDer<'static>>, String> {

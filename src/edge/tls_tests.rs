@@ -125,8 +125,12 @@ fn handshake(server: &Arc<rustls::ServerConfig>, ca: &Ca, client: Option<&Leaf>)
         }
         None => builder.with_no_client_auth(),
     };
-    let name = ServerName::try_from("server.global.nomad").unwrap();
-    let mut client = ClientConnection::new(Arc::new(config), name).unwrap();
+    shake(server, Arc::new(config), "server.global.nomad")
+}
+
+fn shake(server: &Arc<rustls::ServerConfig>, client: Arc<ClientConfig>, name: &str) -> Result<(), rustls::Error> {
+    let name = ServerName::try_from(name.to_owned()).unwrap();
+    let mut client = ClientConnection::new(client, name).unwrap();
     let mut server = ServerConnection::new(Arc::clone(server)).unwrap();
     while client.is_handshaking() || server.is_handshaking() {
         let mut bytes = Vec::new();
@@ -190,6 +194,47 @@ fn the_configuration_decides_what_is_demanded() {
     // And without TLS no file is read.
     let none = load(&TlsConfig { ca_file: Some(PathBuf::from("/nowhere")), ..TlsConfig::default() }, "global").unwrap();
     assert!(none.rpc.tls.is_none() && none.ends.is_empty());
+}
+
+/// What a server with the material of the first would say to one with that of the second.
+fn dial(server: &Folder, client: &Folder, name: &str) -> Result<(), rustls::Error> {
+    let dial = client.load().unwrap().dial.unwrap();
+    assert_eq!(dial.verify_names, client.config.verify_server_hostname);
+    shake(&rpc(&server.load().unwrap()), dial.config, name)
+}
+
+// R1.24
+#[test]
+fn servers_that_are_dialled_show_a_certificate_of_the_authority_and_of_the_name() {
+    let (ca, other) = (Ca::new("ours"), Ca::new("another"));
+    let server = Folder::new(&ca, &ca.leaf("server.global.nomad", 1));
+    let mut client = Folder::new(&ca, &ca.leaf("server.global.nomad", 2));
+    let stranger = Folder::new(&other, &other.leaf("server.global.nomad", 1));
+    assert_eq!(dial(&server, &client, "server.global.nomad"), Ok(()));
+    assert!(dial(&server, &client, "server.west.nomad").is_err());
+    assert!(dial(&stranger, &client, "server.global.nomad").is_err());
+    // Without names the chain alone counts, and it counts all the more.
+    client.config.verify_server_hostname = false;
+    assert_eq!(dial(&server, &client, "server.west.nomad"), Ok(()));
+    assert_eq!(dial(&server, &client, "127.0.0.1"), Ok(()));
+    for name in ["server.global.nomad", "server.west.nomad", "127.0.0.1"] {
+        assert!(dial(&stranger, &client, name).is_err(), "{name}");
+    }
+    // R8.13: nor is a revoked server reached, by whatever name.
+    for verify in [true, false] {
+        client.config.verify_server_hostname = verify;
+        client.config.crl_file = Some(client.write("crl.pem", &ca.revoke(9)));
+        assert_eq!(dial(&server, &client, "server.global.nomad"), Ok(()));
+        client.write("crl.pem", &ca.revoke(1));
+        let revoked = rustls::Error::InvalidCertificate(rustls::CertificateError::Revoked);
+        for name in ["server.global.nomad", "server.west.nomad"] {
+            let error = dial(&server, &client, name).unwrap_err();
+            assert!(error == revoked || verify && name == "server.west.nomad", "{name}: {error}");
+        }
+    }
+    // Where RPC has no TLS, none is dialled with it.
+    client.config.rpc = false;
+    assert!(client.load().unwrap().dial.is_none());
 }
 
 // R8.13

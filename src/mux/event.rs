@@ -16,6 +16,9 @@ pub enum Event {
     Finished(StreamId),
     /// The stream is gone in both directions, by the peer's or by our own time-out; nothing more comes of it.
     Reset(StreamId),
+    /// A stream that we opened was reset by the peer, which had not taken it up: nothing that we sent on it was read.
+    /// Nothing more comes of it.
+    Refused(StreamId),
     /// Both sides have finished: the stream's id is dead. Always the last event of a stream that was not reset.
     Closed(StreamId),
     /// The peer granted credit to a stream on which [`MuxSession::send`](super::session::MuxSession::send) took less than it was given.
@@ -61,6 +64,7 @@ impl Event {
             | Event::Data(stream, _)
             | Event::Finished(stream)
             | Event::Reset(stream)
+            | Event::Refused(stream)
             | Event::Closed(stream)
             | Event::Writable(stream) => Some(*stream),
             Event::GoAway | Event::Ended(_) => None,

@@ -5,6 +5,8 @@
 //!
 //! Over 500 lines by a few: one method for each frame and each wish of the owner; the parts are in the files beside it.
 
+mod opening;
+
 use std::collections::{BTreeSet, VecDeque};
 use std::ops::Range;
 
@@ -32,8 +34,8 @@ const ID_USED: &str = "stream id already used";
 const PINGS: &str = "too many pings";
 const REFUSALS: &str = "too many refused streams";
 
-/// The highest id that is opened, as in Go's library (`ErrStreamsExhausted`).
-const LAST_ID: u32 = u32::MAX - 2;
+/// Value of the ping that asks whether the peer has read so far; our other pings count up from 0.
+const PROBE: u32 = u32::MAX;
 
 /// Output of more than this is handed over by exchanging buffers, less by copying; in bytes.
 const COPIED_OUTPUT_BYTES: usize = 4 * 1024;
@@ -75,6 +77,8 @@ pub struct MuxSession {
     local_gone: bool,
     /// The peer sent one.
     peer_gone: bool,
+    /// A probe was sent, and whether it was answered.
+    probed: Option<bool>,
 }
 
 impl MuxSession {
@@ -101,6 +105,7 @@ impl MuxSession {
             ended: false,
             local_gone: false,
             peer_gone: false,
+            probed: None,
             limits,
         }
     }
@@ -216,26 +221,9 @@ impl MuxSession {
         self.check_invariants();
     }
 
-    /// Opens a stream.
-    ///
-    /// # Errors
-    /// Too many, or the session is closing.
-    pub fn open(&mut self, now: Instant) -> Result<StreamId, OpenError> {
-        if self.ended || self.peer_gone || self.local_gone || self.next_id > LAST_ID {
-            return Err(OpenError::GoneAway);
-        }
-        if self.proposed >= self.limits.accept_backlog || self.streams.count() >= self.limits.max_streams {
-            return Err(OpenError::TooMany);
-        }
-        let id = self.next_id;
-        self.next_id += 2;
-        let mut stream = Stream::new(id, self.limits.window_bytes, Uptake::Proposed);
-        arm(&mut self.timers, &mut stream, deadline(now, self.limits.stream_open_timeout));
-        self.streams.insert(stream);
-        self.proposed += 1;
-        self.write(FrameType::WindowUpdate, SYN, id, 0);
-        self.check_invariants();
-        Ok(StreamId(id))
+    /// Bytes of frames that wait for [`MuxSession::take_output`].
+    pub fn output_bytes(&self) -> usize {
+        self.output.len()
     }
 
     /// Sends as much of `bytes` as the peer's window permits and says how much that was. When it is not all, an
@@ -331,6 +319,7 @@ impl MuxSession {
                     self.violation(PINGS);
                 }
             }
+            FrameType::Ping if header.length == PROBE && self.probed.is_some() => self.probed = Some(true),
             FrameType::Ping => self.keepalive.answered(now, header.length, self.limits.keepalive_interval),
             FrameType::GoAway if header.length == GoAway::Normal as u32 => {
                 if !self.peer_gone {
@@ -349,7 +338,8 @@ impl MuxSession {
             self.handle_syn(id)?;
         }
         let Some(stream) = self.streams.find_mut(id) else { return Ok(()) };
-        if stream.uptake == Uptake::Proposed {
+        let untaken = stream.uptake == Uptake::Proposed;
+        if untaken {
             // An ACK or not: Go acceptors that see our FIN first never send one.
             stream.uptake = Uptake::Taken;
             self.proposed -= 1;
@@ -362,7 +352,8 @@ impl MuxSession {
         }
         if flags & RST != 0 {
             self.drop_stream(id);
-            self.events.push_back(Event::Reset(StreamId(id)));
+            let stream = StreamId(id);
+            self.events.push_back(if untaken { Event::Refused(stream) } else { Event::Reset(stream) });
             return Ok(());
         }
         if !is_data && length > 0 {

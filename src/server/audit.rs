@@ -10,6 +10,7 @@ use crate::api::{Access, Caller, audit};
 use crate::base::id::Index;
 use crate::base::metric::Id;
 use crate::base::slab::Key;
+use crate::forward::retry::OUTCOME_UNKNOWN;
 use crate::state::ApplyResult;
 use crate::state::var::VarOutcome;
 
@@ -29,6 +30,11 @@ pub(super) struct Written {
 }
 
 impl Written {
+    /// Of what changed the cluster rather than the state.
+    pub(super) fn at(index: Index) -> Written {
+        Written { index: index.0, conflict: false }
+    }
+
     pub(super) fn of(index: Index, result: &ApplyResult) -> Written {
         let conflict = match result {
             ApplyResult::NoMatch => true,
@@ -61,7 +67,9 @@ impl Server {
         if let Some(reason) = refusal {
             self.metrics.count_labelled(Id::Refused, reason);
         }
-        if !self.settings.audit {
+        // Whoever served it has said so in its own log.
+        let carried = matches!(&call.phase, Phase::Active(active) if active.carried);
+        if !self.settings.audit || carried {
             return;
         }
         let (query, written) = match &call.phase {
@@ -78,7 +86,7 @@ impl Server {
         let result = match (error, written) {
             ("", Some(Written { conflict: true, .. })) => "conflict",
             ("", _) => "ok",
-            (UNKNOWN_OUTCOME, _) => "unknown",
+            (UNKNOWN_OUTCOME | OUTCOME_UNKNOWN, _) => "unknown",
             _ => "refused",
         };
         let via = match call.origin {

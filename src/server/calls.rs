@@ -7,13 +7,12 @@ use std::time::Duration;
 use log::Level;
 
 use crate::api::http::View;
-use crate::api::outcome::{Effect, Finish, Outcome, Park, Reply, ReplyResult};
+use crate::api::outcome::{Finish, Outcome, Park, Reply, ReplyResult};
 use crate::api::{self, Access, Caller, Method, Request, Weight};
 use crate::base::id::{CallId, ConnId, StreamId};
 use crate::base::metric::Id;
 use crate::base::slab::Key;
 use crate::base::time::Instant;
-use crate::conn::report::Cause;
 use crate::conn::{Answer, RpcCall};
 use crate::consensus::Proposal;
 use crate::wire::body::node_call::NodeSpecificRequest;
@@ -22,13 +21,13 @@ use crate::wire::msgpack::Msg;
 
 use super::Server;
 use super::audit::Written;
+use super::forwarding::Elsewhere;
 use super::links::Busy;
 use super::lock_queue::Turn;
 use super::park::{Place, Query};
 use super::port::{Job, JobOutcome, Output, Work};
 use super::route::{Decision, after_hold, route};
 use super::run::panic_text;
-use super::writing::Internal;
 
 /// A held request looks again after a random time below the hold timeout by this (Nomad's JitterFraction).
 pub(super) const JITTER_FRACTION: u32 = 16;
@@ -68,12 +67,36 @@ pub(super) struct Active {
     pub(super) decided_at: u64,
     /// What became of its entry, for the audit log.
     pub(super) written: Option<Written>,
+    /// Since when it waits for somebody to serve it; the hold timeout counts from here.
+    pub(super) held_since: Option<Instant>,
+    /// Until when its caller waits for a change, once that is settled.
+    pub(super) until: Option<Instant>,
+    /// How often it was lost at another server.
+    pub(super) losses: u8,
+    /// Another server has answered it.
+    pub(super) carried: bool,
+    /// It was run with all that was true when it came.
+    pub(super) caught_up: bool,
 }
 
 impl Active {
     pub(super) fn new(since: Instant, query: Query, fields: RouteFields) -> Active {
         let step = Step::Running { seen: 0 };
-        Active { query, fields, since, last_run: false, step, turn: None, decided_at: 0, written: None }
+        Active {
+            query,
+            fields,
+            since,
+            last_run: false,
+            step,
+            turn: None,
+            decided_at: 0,
+            written: None,
+            held_since: None,
+            until: None,
+            losses: 0,
+            carried: false,
+            caught_up: false,
+        }
     }
 }
 
@@ -82,7 +105,13 @@ pub(super) enum Step {
     /// With a handler; every touch up to this index was seen before.
     Running { seen: u64 },
     /// Waiting for a leader.
-    Held { since: Instant, next: Instant },
+    Held { next: Instant },
+    /// Waiting until this replica holds all that is true now.
+    CatchingUp { deadline: Instant },
+    /// With another server, or on the way there.
+    Elsewhere(Box<Elsewhere>),
+    /// Waiting to learn which server a node is connected to.
+    Asking { ask: u64 },
     /// Waiting for its entry to be applied.
     Proposing(Finish),
     /// Waiting for its turn at a lock.
@@ -144,22 +173,25 @@ impl Server {
 
     /// Decides where a call is served, and does that.
     pub(super) fn route_call(&mut self, now: Instant, id: CallId) {
-        let leader = self.leader.view();
+        let known = self.known_leader(now);
         let region = self.settings.region.clone();
         let acl_enabled = self.settings.acl_enabled;
         let Some(active) = self.active(id) else { return };
         let served = active.query.method.served(acl_enabled);
-        let decision = route(served, &active.fields, &region, leader);
-        match decision {
+        if self.leader.diverged && served != Access::Local {
+            // R8.18: nothing that this server holds is to be believed.
+            let leader = self.leader.view();
+            return self.answer_error(now, id, after_hold(leader));
+        }
+        let Some(active) = self.active(id) else { return };
+        match route(served, &active.fields, &region, known) {
             Decision::Here => self.run_call(now, id),
+            Decision::HereOnceCaughtUp => self.catch_up(now, id),
+            Decision::Leader => self.forward_to_leader(now, id),
+            Decision::Region => self.forward_to_region(now, id),
             Decision::Hold => self.hold(now, id),
             Decision::Refuse(text) => self.answer_error(now, id, text),
-            Decision::NoPathToRegion => {
-                let (asked, method) = (active.fields.region.clone(), active.query.method.name);
-                let text = format!("{}: region={asked:?} method={method}", Cause::Region.text());
-                self.log_limited(now, Cause::Region, Cause::Region.level(), text);
-                self.answer_error(now, id, "No path to region");
-            }
+            Decision::NoPathToRegion => self.no_path_to_region(now, id),
         }
     }
 
@@ -167,26 +199,26 @@ impl Server {
     pub(super) fn hold(&mut self, now: Instant, id: CallId) {
         let (timeout, leader) = (self.settings.hold_timeout, self.leader.view());
         let jitter = self.rng.jitter(timeout / JITTER_FRACTION);
-        let draining = self.draining.is_some();
+        // Who stops in order has handed over: a leader that is known has only to become ready.
+        let given_up = self.draining.is_some() && !self.known_leader(now).elsewhere;
         let Some(active) = self.active(id) else { return };
-        let since = match active.step {
-            Step::Held { since, .. } => since,
-            _ => now,
-        };
-        if now.since(since) >= timeout || draining {
+        let since = *active.held_since.get_or_insert(now);
+        if now.since(since) >= timeout || given_up {
             self.answer_error(now, id, after_hold(leader));
             return;
         }
         let next = now + jitter;
-        active.step = Step::Held { since, next };
+        active.step = Step::Held { next };
         self.call_timers.set(next, id);
-        self.held.insert(id);
+        if self.held.insert(id) {
+            self.metrics.count(Id::Holds);
+        }
     }
 
     /// A leader is there: everything held looks again.
     pub(super) fn retry_held(&mut self, now: Instant) {
         for id in std::mem::take(&mut self.held) {
-            if let Some(Active { step: Step::Held { next, .. }, .. }) = self.active(id) {
+            if let Some(Active { step: Step::Held { next }, .. }) = self.active(id) {
                 let next = *next;
                 self.call_timers.cancel(next, id);
                 self.route_call(now, id);
@@ -285,6 +317,7 @@ impl Server {
             (JobOutcome::Shown(reply), _) => self.on_shown(now, job, reply),
             (JobOutcome::Resealed(batch), _) => self.on_resealed(now, batch),
             (JobOutcome::Unpacked(result), _) => self.on_unpacked(now, result),
+            (JobOutcome::Digested { index, digest }, _) => self.on_digested(now, index, digest),
             (JobOutcome::Panicked(text), group) => {
                 self.metrics.count(Id::HandlerPanic);
                 self.log(Level::Error, format!("a handler failed, please report this: {text}"));
@@ -312,11 +345,21 @@ impl Server {
 
     pub(super) fn on_outcome(&mut self, now: Instant, id: CallId, outcome: Outcome) {
         match outcome {
+            Outcome::Reply(reply) if self.leader_knows_better(now, id, &reply.result) => {
+                self.forward_to_leader(now, id)
+            }
+            Outcome::Reply(reply) if self.may_be_behind(now, id, &reply.result) => self.catch_up(now, id),
             Outcome::Reply(reply) => self.answer(now, id, reply),
             Outcome::Park(park) => self.park(now, id, park),
             Outcome::Propose { command, finish } => {
                 if let Some(queue) = self.must_wait_its_turn(id, &finish) {
                     return self.queue(now, id, queue);
+                }
+                if self.lets_the_first_go_first(now, id, &finish) {
+                    return;
+                }
+                if let Some(text) = self.refused_for_space() {
+                    return self.answer_error(now, id, &text);
                 }
                 let Some(active) = self.active(id) else { return };
                 active.step = Step::Proposing(finish);
@@ -325,6 +368,7 @@ impl Server {
             Outcome::ToNode(to_node) => self.call_node(now, id, &to_node),
             Outcome::Queue(queue) => self.queue(now, id, queue),
             Outcome::MakeKey { finish } => self.make_key(now, id, finish),
+            Outcome::Cluster { change, reply } => self.change_cluster(now, id, change, *reply),
         }
     }
 
@@ -337,12 +381,15 @@ impl Server {
             Held,
             Queued,
             AtNode,
+            Elsewhere,
             Nothing,
         }
         let due = match self.calls.get(id.0).map(|call| &call.phase) {
             Some(Phase::Parked { deadline, .. }) if *deadline <= now => Due::Parked,
             Some(Phase::Active(active)) => match active.step {
-                Step::Held { next, .. } if next <= now => Due::Held,
+                Step::Held { next } if next <= now => Due::Held,
+                Step::CatchingUp { deadline } if deadline <= now => Due::Held,
+                Step::Elsewhere(ref elsewhere) if elsewhere.deadline <= now => Due::Elsewhere,
                 Step::Queued { deadline } if deadline <= now => Due::Queued,
                 Step::AtNode { deadline, .. } if deadline <= now => Due::AtNode,
                 _ => Due::Nothing,
@@ -350,13 +397,14 @@ impl Server {
             _ => Due::Nothing,
         };
         match due {
-            // R1.89: not an error, the last result. The run reads what can be read now.
+            // R1.89: not an error, the last result; of whoever leads now.
             Due::Parked => {
                 if self.unpark(now, id) {
-                    self.run_call(now, id);
+                    self.route_call(now, id);
                 }
             }
             Due::Held => self.route_call(now, id),
+            Due::Elsewhere => self.on_elsewhere_due(now, id),
             Due::Queued => self.run_turn(now, id, true),
             Due::AtNode => {
                 if let Some((conn, stream)) = self.leave_node(id) {
@@ -385,87 +433,14 @@ impl Server {
         if let Some((conn, stream)) = self.leave_node(id) {
             self.with_conn(now, conn, |now, c| c.reset(now, stream));
         }
-        if let Some(active) = self.active(id)
-            && let Step::Held { next, .. } = active.step
-        {
-            self.call_timers.cancel(next, id);
+        self.leave_elsewhere(now, id);
+        let timer = match self.active(id).map(|active| &active.step) {
+            Some(Step::Held { next: at } | Step::CatchingUp { deadline: at }) => Some(*at),
+            _ => None,
+        };
+        if let Some(at) = timer {
+            self.call_timers.cancel(at, id);
         }
         self.calls.remove(id.0);
-    }
-
-    // Answering.
-
-    pub(super) fn answer_error(&mut self, now: Instant, id: CallId, text: &str) {
-        self.send_answer(now, id, None, &ReplyResult::Error(text.to_owned()));
-    }
-
-    pub(super) fn answer(&mut self, now: Instant, id: CallId, reply: Reply) {
-        self.effects_for(now, id, reply.effects);
-        self.send_answer(now, id, None, &reply.result);
-    }
-
-    pub(super) fn effects_for(&mut self, now: Instant, id: CallId, effects: Vec<Effect>) {
-        let Some(call) = self.calls.get(id.0) else { return };
-        let (Origin::Rpc { conn, .. } | Origin::Http { conn, .. }) = call.origin;
-        for effect in effects {
-            self.on_effect(now, conn, effect);
-        }
-    }
-
-    /// `parked` is for calls that were parked and do not know their query any more.
-    pub(super) fn send_answer(&mut self, now: Instant, id: CallId, parked: Option<&Query>, result: &ReplyResult) {
-        self.held.remove(&id);
-        self.leave_line(now, id);
-        let Some(call) = self.calls.remove(id.0) else { return };
-        self.audit_answer(&call, parked, result);
-        let mut name = parked.map_or("", |query| query.method.name);
-        if let Phase::Active(active) = &call.phase {
-            name = active.query.method.name;
-            let class = match active.query.method.access {
-                Access::Write => "write",
-                Access::AnyServer => "node",
-                Access::Local | Access::LocalRegion | Access::Read => "read",
-            };
-            self.metrics.observe(Id::CallTime, class, now.since(active.since));
-        }
-        if matches!(result, ReplyResult::BadArguments(_)) {
-            self.metrics.count(Id::RpcRequestError);
-        }
-        match call.origin {
-            Origin::Rpc { conn, stream, seq } => {
-                self.set_busy(conn, stream, None);
-                self.with_conn(now, conn, |now, c| {
-                    let answer = match result {
-                        ReplyResult::Body(body) => Answer::Body(body),
-                        ReplyResult::Error(text) => Answer::Error(text),
-                        ReplyResult::BadArguments(text) => Answer::LastError(text),
-                    };
-                    c.reply(now, stream, seq, name, answer);
-                });
-            }
-            Origin::Http { conn, view } => {
-                self.set_busy(conn, StreamId(0), None);
-                let shared = matches!(call.phase, Phase::Parked { .. });
-                self.http_answer(now, conn, view, result, shared);
-            }
-        }
-    }
-
-    fn on_effect(&mut self, now: Instant, conn: ConnId, effect: Effect) {
-        match effect {
-            Effect::ProveNode(node_id) => self.prove_node(conn, node_id),
-            Effect::TokenIsGoodUntil(mark, until) => self.note_good_token(conn, (mark, until)),
-            Effect::BindNode(node_id) => self.bind_node(conn, &node_id),
-            Effect::ResetHeartbeat(node_id) => {
-                if self.leader.view().is_self {
-                    self.heartbeats.reset(now, &node_id, self.ctx.heartbeat_ttl);
-                }
-            }
-            Effect::ClearHeartbeat(node_id) => self.heartbeats.clear(&node_id),
-            Effect::Propose(command) => self.propose_internal(command, Internal::Other),
-            Effect::Reload => self.output(Output::Reload),
-            Effect::Reseal => self.start_resealing(),
-            Effect::ForgetKey(key_id) => self.output(Output::ForgetKey { key_id }),
-        }
     }
 }

@@ -15,6 +15,7 @@ use crate::base::id::{CallId, ConnId, StreamId};
 use crate::base::metric::{Id, Metrics};
 use crate::base::time::{Instant, WallTime};
 use crate::conn::Protocol;
+use crate::forward::patch::{Patch, patched};
 use crate::wire::gzip::Packer;
 use crate::wire::http::{HttpReply, HttpRequest};
 
@@ -98,6 +99,7 @@ impl Server {
             }
             Plan::Call { method, body, view } => {
                 let Some(caller) = self.caller_of(conn) else { return };
+                let body = if asks_consistent(&request) { consistent(body) } else { body };
                 let id = self.begin(now, Origin::Http { conn, view }, method, body.into(), 0, caller);
                 self.set_busy(conn, StreamId(0), Some(Busy::Call(id)));
                 self.route_call(now, id);
@@ -245,6 +247,17 @@ pub(super) fn metrics() -> Metrics {
     let mut metrics = Metrics::default();
     CLASSES.iter().for_each(|class| metrics.declare(Id::HttpAnswer, class));
     metrics
+}
+
+/// Whether a request is to be answered with what is true now, on whichever server (`?consistent`).
+fn asks_consistent(request: &HttpRequest) -> bool {
+    let mut parameters = request.query.split('&');
+    parameters.any(|pair| matches!(pair, "consistent" | "consistent=" | "consistent=true" | "consistent=1"))
+}
+
+/// The same call, to be answered with what is true now.
+fn consistent(body: Vec<u8>) -> Vec<u8> {
+    patched(&body, &Patch { consistent: true, ..Patch::default() }).unwrap_or(body)
 }
 
 /// The answer to a call, packed where that is wanted: what a job of the pool does.

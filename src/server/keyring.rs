@@ -160,26 +160,32 @@ impl Server {
                 rekey,
             };
             making.fresh = Some((signer, sealer));
-            return self.propose_internal(Command::RootKeyAdd(key), Internal::NewKey);
+            let key_id = key.key_id.clone();
+            return self.propose_key(now, &key_id, Command::RootKeyAdd(key), Internal::NewKey, None);
         }
         if known.is_none() {
+            if self.shares_keys() && !self.leader.known.is_self {
+                return;
+            }
             let command = Command::SigningKeyAdd {
                 key_id: signer.key_id().to_owned(),
                 public_key: signer.public_key().to_vec(),
                 create_time: self.wall.unix_nanos(),
             };
-            self.propose_internal(command, Internal::Other);
+            let key_id = signer.key_id().to_owned();
+            self.propose_key(now, &key_id, command, Internal::Other, Some((signer, sealer)));
+            return self.resume_resealing();
         }
         // An answer to an earlier question may come after a newer key is in use.
         let held = self.ctx.signer.as_ref().and_then(|held| place(held.key_id()));
-        if known.is_none() || known >= held {
+        if known >= held {
             self.use_keys(signer, sealer);
         }
         self.begin_to_serve(now);
         self.resume_resealing();
     }
 
-    fn use_keys(&mut self, signer: Arc<Signer>, sealer: Arc<Sealer>) {
+    pub(super) fn use_keys(&mut self, signer: Arc<Signer>, sealer: Arc<Sealer>) {
         self.ctx.signer = Some(signer);
         self.ctx.sealer = Some(sealer);
     }

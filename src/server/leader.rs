@@ -35,8 +35,12 @@ pub(super) struct Leader {
     /// Who was last known to lead, and since when.
     pub(super) named: Option<ReplicaId>,
     pub(super) since: Option<WallTime>,
+    /// Nobody else leads before then.
+    pub(super) lease: Instant,
     /// The keys are there that this leadership seals and signs with.
     has_keys: bool,
+    /// The state differs from that of the other servers: nothing is served any more.
+    pub(super) diverged: bool,
 }
 
 impl Leader {
@@ -47,6 +51,10 @@ impl Leader {
 
 impl Server {
     pub(super) fn on_leadership(&mut self, now: Instant, known: Leadership) {
+        let known = match self.leader.diverged {
+            true => Leadership { term: known.term, ..Leadership::default() },
+            false => known,
+        };
         let (was_ready, was_self) = (self.leader.known.ready, self.leader.known.is_self);
         self.leader.known = known;
         let begins = self.leader.known.is_self && self.leader.known.ready && !was_ready;
@@ -56,12 +64,14 @@ impl Server {
             self.leader.named = self.leader.known.leader;
             self.leader.since = Some(self.wall);
         }
-        let address = if view.is_self { self.settings.advertise_rpc.as_str() } else { "" };
-        self.ctx.leader_rpc_addr = address.into();
+        self.ctx.leader_rpc_addr = self.leader_rpc_addr().into();
         self.ctx.is_leader = view.is_self && view.ready;
         self.ctx.known_leader = self.leader.known.leader.is_some();
         if view.is_self {
             self.leader.heard = Some(now);
+        }
+        if view.is_self != was_self {
+            self.on_leading(now);
         }
         if begins {
             let term = self.leader.known.term;
@@ -72,7 +82,14 @@ impl Server {
             self.heartbeats.clear_all();
             self.reroute_lines(now);
             self.stop_resealing();
+            self.peers.keys.stop_spreading();
+            self.end_all_sending();
         }
+        self.end_handing_over(now);
+        if !self.is_alone() {
+            self.refresh_servers(now);
+        }
+        self.begin_to_follow();
         self.say_status();
         if view.ready || view.is_self != was_self {
             self.retry_held(now);
@@ -87,6 +104,9 @@ impl Server {
             let node_id = node.id.to_string();
             self.propose_internal(Command::NodeDrainComplete { node_id }, Internal::Other);
         }
+        if self.shares_keys() {
+            return self.use_shared_keys(now);
+        }
         let key_id = state.signing_keys().last().map(|key| key.key_id.clone());
         self.output(Output::MakeSigningKey { key_id, fresh: false });
     }
@@ -98,16 +118,28 @@ impl Server {
         }
         self.leader.has_keys = true;
         self.ctx.is_leader = self.leader.known.is_self;
-        if !self.said_ready {
-            self.said_ready = true;
-            let state = self.root.load_full();
-            let (nodes, variables) = (state.node_count(), state.var_count());
-            let text = format!("serving requests: nodes={nodes} variables={variables} index={}", state.index());
-            self.log(Level::Info, text);
-            self.output(Output::Ready);
-        }
+        self.say_ready();
         self.say_status();
         self.retry_held(now);
+    }
+
+    /// Another server leads, and can be asked: whatever comes is passed on to it.
+    pub(super) fn begin_to_follow(&mut self) {
+        if !self.leader.known.is_self && self.leader.known.leader.is_some() && !self.ctx.leader_rpc_addr.is_empty() {
+            self.say_ready();
+        }
+    }
+
+    fn say_ready(&mut self) {
+        if self.said_ready {
+            return;
+        }
+        self.said_ready = true;
+        let state = self.root.load_full();
+        let (nodes, variables) = (state.node_count(), state.var_count());
+        let text = format!("serving requests: nodes={nodes} variables={variables} index={}", state.index());
+        self.log(Level::Info, text);
+        self.output(Output::Ready);
     }
 
     /// Nodes that were not heard in time are marked down.
@@ -150,6 +182,8 @@ impl Server {
             Internal::NewKey => return self.on_new_key_resolved(now, resolution),
             Internal::Reseal => return self.on_reseal_resolved(now, &resolution),
             Internal::Restore(id) => return self.on_restore_resolved(now, id, resolution),
+            Internal::ServerWritten => return self.on_server_written(now),
+            Internal::Member(change) => return self.on_change_resolved(now, *change, resolution),
             Internal::Other => return,
         };
         self.expiries -= 1;

@@ -28,12 +28,25 @@ pub(super) enum Busy {
     Source(Key),
     /// A call of ours to the peer.
     NodeCall(CallId),
+    /// A call that was passed on to another server.
+    Forward(CallId),
+}
+
+/// How a connection came about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Via {
+    /// Somebody dialled us.
+    Accepted(Listener),
+    /// We dialled this address for raft.
+    Raft(Arc<str>),
+    /// We dialled this address for calls and streams.
+    Pool(Arc<str>),
 }
 
 /// One connection and what this server keeps of it.
 pub(super) struct Link {
     id: ConnId,
-    listener: Listener,
+    via: Via,
     peer: SocketAddr,
     conn: Conn,
     caller: Arc<Caller>,
@@ -45,6 +58,10 @@ pub(super) struct Link {
 }
 
 impl Link {
+    fn carries_raft(&self) -> bool {
+        matches!(self.via, Via::Raft(_)) || self.conn.protocol() == Protocol::Rpc(FirstByte::Raft)
+    }
+
     /// Nothing goes on on a stream any more. An empty map of the standard library keeps its last node: that is given
     /// back, since most connections are idle most of the time.
     fn take_busy(&mut self, stream: StreamId) -> Option<Busy> {
@@ -95,6 +112,16 @@ impl Server {
         self.open_links
     }
 
+    /// Open connections but those that carry raft.
+    pub(super) fn other_links(&self) -> usize {
+        self.links.iter().flatten().filter(|link| !link.carries_raft()).count()
+    }
+
+    /// Whether a connection carries raft.
+    pub(super) fn carries_raft(&mut self, id: ConnId) -> bool {
+        self.link(id).is_some_and(|link| link.carries_raft())
+    }
+
     /// All open connections.
     pub(super) fn link_ids(&self) -> Vec<ConnId> {
         self.links.iter().flatten().map(|link| link.id).collect()
@@ -132,7 +159,7 @@ impl Server {
         let caller = Arc::new(Caller { peer, tls_names: None, proven_node: None, good_token: None });
         let link = Link {
             id,
-            listener,
+            via: Via::Accepted(listener),
             peer,
             conn,
             caller,
@@ -142,15 +169,29 @@ impl Server {
             reading: true,
             streaming_place: false,
         };
+        self.keep_link(id, link);
+        if self.draining.is_some() {
+            self.with_conn(now, id, |now, c| c.drain(now));
+        }
+        self.settle(now, id);
+    }
+
+    fn keep_link(&mut self, id: ConnId, link: Link) {
         let slot = (id.0 & 0xffff_ffff) as usize;
         if slot >= self.links.len() {
             self.links.resize_with(slot + 1, || None);
         }
         self.links[slot] = Some(Box::new(link));
         self.open_links += 1;
-        if self.draining.is_some() {
-            self.with_conn(now, id, |now, c| c.drain(now));
-        }
+    }
+
+    /// A connection that we dialled.
+    pub(super) fn adopt(&mut self, now: Instant, id: ConnId, via: Via, peer: SocketAddr, conn: Conn) {
+        let caller = Arc::new(Caller { peer, tls_names: None, proven_node: None, good_token: None });
+        let busy = BTreeMap::new();
+        let link =
+            Link { id, via, peer, conn, caller, node: None, busy, timer: None, reading: true, streaming_place: false };
+        self.keep_link(id, link);
         self.settle(now, id);
     }
 
@@ -256,14 +297,25 @@ impl Server {
             Event::Finished(stream) => self.on_stream_finished(now, id, stream),
             Event::Gone(stream) => self.on_stream_gone(now, id, stream),
             Event::Writable(stream) => self.on_stream_writable(now, id, stream),
-            Event::Answer { stream, result } => {
-                if let Some(Busy::NodeCall(call)) = self.busy(id, stream) {
-                    self.on_node_answer(now, call, result);
-                }
-            }
+            Event::Answer { stream, result } => match self.busy(id, stream) {
+                Some(Busy::NodeCall(call)) => self.on_node_answer(now, call, result),
+                Some(Busy::Forward(call)) => self.on_forward_answer(now, id, stream, call, result),
+                _ => {}
+            },
             Event::Acked { stream, error } => self.on_stream_acked(now, id, stream, &error),
             Event::Http(request) => self.on_http(now, id, request),
             Event::Report(report) => self.on_report(now, id, report),
+            Event::Raft(frame) => self.on_raft_frame(now, id, *frame),
+            Event::Ready => match self.via(id) {
+                Some(Via::Raft(address)) => self.on_raft_ready(now, id, &address),
+                Some(Via::Pool(address)) => self.on_pool_ready(now, id, &address),
+                Some(Via::Accepted(_)) | None => {}
+            },
+            Event::Lost { stream, written } => match self.link(id).and_then(|link| link.take_busy(stream)) {
+                Some(Busy::Forward(_)) => self.on_call_lost(now, id, stream, written),
+                Some(busy) => self.end_busy(now, id, stream, busy),
+                None => {}
+            },
             Event::Closed => {}
         }
     }
@@ -274,9 +326,7 @@ impl Server {
         match protocol {
             Protocol::Rpc(FirstByte::Raft) => {
                 self.metrics.count(Id::RpcRaftHandoff);
-                let text = format!("closing raft connection, this server is alone in its cluster: remote_addr={peer}");
-                self.log_limited(now, Cause::RaftName, Level::Warn, text);
-                self.with_conn(now, id, |now, c| c.close(now));
+                self.on_raft_accepted(now, id, peer);
             }
             Protocol::Rpc(FirstByte::Streaming) => {
                 if self.rpc_places.enter_streaming(address) {
@@ -319,15 +369,24 @@ impl Server {
         if let Some(at) = link.timer {
             self.conn_timers.cancel(at, id);
         }
-        match link.listener {
-            Listener::Rpc => self.rpc_places.leave(link.peer.ip(), link.streaming_place),
-            Listener::Http => self.http_places.leave(link.peer.ip(), false),
+        match &link.via {
+            Via::Accepted(Listener::Rpc) => self.rpc_places.leave(link.peer.ip(), link.streaming_place),
+            Via::Accepted(Listener::Http) => self.http_places.leave(link.peer.ip(), false),
+            Via::Raft(_) | Via::Pool(_) => {}
         }
         if let Some(node) = &link.node {
             self.nodes.unbind(node, id);
         }
         for (stream, busy) in &link.busy {
             self.end_busy(now, id, *stream, *busy);
+        }
+        match &link.via {
+            Via::Raft(address) => self.on_raft_closed(now, id, Some(address)),
+            Via::Pool(address) => self.on_pool_closed(now, id, address),
+            Via::Accepted(Listener::Rpc) if link.conn.protocol() == Protocol::Rpc(FirstByte::Raft) => {
+                self.on_raft_closed(now, id, None);
+            }
+            Via::Accepted(_) => {}
         }
         if open {
             if !link.conn.to_send().is_empty() {
@@ -350,8 +409,18 @@ impl Server {
             Busy::NodeCall(call) => {
                 self.on_node_answer(now, call, Err("connection to the node ended before it answered".to_owned()));
             }
+            Busy::Forward(_) => self.on_call_lost(now, id, stream, true),
             Busy::Source(key) => self.on_source_gone(now, key, id, stream),
         }
+    }
+
+    /// Whether anything goes on on a connection.
+    pub(super) fn is_busy(&mut self, id: ConnId) -> bool {
+        self.link(id).is_some_and(|link| !link.busy.is_empty())
+    }
+
+    pub(super) fn via(&mut self, id: ConnId) -> Option<Via> {
+        self.link(id).map(|link| link.via.clone())
     }
 
     pub(super) fn busy(&mut self, id: ConnId, stream: StreamId) -> Option<Busy> {
@@ -400,10 +469,10 @@ impl Server {
         for id in self.link_ids() {
             let Some(link) = self.link(id) else { continue };
             let certificate = link.conn.certificate().cloned();
-            let (peer, listener) = (link.peer, link.listener);
-            let security = match listener {
-                Listener::Rpc => &self.settings.rpc_security,
-                Listener::Http => &self.settings.http_security,
+            let (peer, via) = (link.peer, link.via.clone());
+            let security = match via {
+                Via::Accepted(Listener::Http) => &self.settings.http_security,
+                _ => &self.settings.rpc_security,
             };
             let revoked = match (&certificate, &security.tls) {
                 (Some(certificate), Some(tls)) => tls.refuses(certificate, self.wall),

@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::api::outcome::{Finish, Queue};
 use crate::base::id::CallId;
@@ -23,6 +24,11 @@ use super::calls::{Active, Step};
 pub const MAX_LOCK_WAITERS: usize = 10_000;
 /// Callers that may wait for the lock of one variable.
 pub const MAX_LOCK_WAITERS_A_PATH: usize = 1_000;
+
+/// A call whose time is over lets those before it have their turn for so long at most.
+const OTHERS_TURN: Duration = Duration::from_secs(1);
+/// It looks so often whether they had it.
+const OTHERS_LOOK: Duration = Duration::from_millis(20);
 
 /// A variable: its namespace and its path.
 pub(super) type LockPlace = (Arc<str>, Arc<str>);
@@ -151,6 +157,25 @@ impl Server {
         // Who holds the lock renews it so, and must not wait for itself.
         let passes = first == id || !self.is_lock_free(&place);
         (!passes).then_some(Queue { namespace: place.0, path: place.1, wait: finish.wait })
+    }
+
+    /// A call whose time is over asks once more. When the lock is free just then, it is for whoever is first in line, and
+    /// is asked for already: the call waits until that is settled, and is told how it stands then.
+    pub(super) fn lets_the_first_go_first(&mut self, now: Instant, id: CallId, finish: &Finish) -> bool {
+        let Finish::VarApply(finish) = finish else { return false };
+        if finish.kind != VarOpKind::LockAcquire || self.draining.is_some() {
+            return false;
+        }
+        let Some(turn) = self.active(id).and_then(|active| active.turn.clone()) else { return false };
+        let is_first = self.lock_queue.first(&turn.place).is_none_or(|first| first == id);
+        if is_first || !self.is_lock_free(&turn.place) || now >= turn.deadline + OTHERS_TURN {
+            return false;
+        }
+        let deadline = now + OTHERS_LOOK;
+        let Some(active) = self.active(id) else { return false };
+        active.step = Step::Queued { deadline };
+        self.call_timers.set(deadline, id);
+        true
     }
 
     fn is_lock_free(&self, place: &LockPlace) -> bool {

@@ -4,9 +4,12 @@
 //! socket: `handle_input`, then `poll_output` until `None`, then sleep until `poll_timeout`.
 
 pub mod admit;
+mod answers;
 mod audit;
 mod calls;
+mod dials;
 pub mod events;
+mod forwarding;
 pub mod heartbeat;
 mod http;
 mod http_stream;
@@ -26,6 +29,7 @@ pub mod nodes;
 mod operator_tests;
 pub mod park;
 mod parking;
+mod peers;
 pub mod port;
 pub mod restore;
 pub mod route;
@@ -49,12 +53,16 @@ use crate::base::slab::{Key, Slab};
 use crate::base::time::{Instant, WallTime};
 use crate::base::timers::Timers;
 use crate::conn::report::Cause;
-use crate::consensus::{Notice, Proposal};
+use crate::consensus::{self, Notice, Proposal};
+use crate::forward::regions::Regions;
 use crate::state::State;
+use crate::state::watch::Touched;
 
 use self::admit::{LogLimiter, Places};
 use self::calls::Call;
+use self::dials::Dials;
 use self::events::EventBuffer;
+use self::forwarding::Forwarding;
 use self::heartbeat::{Heartbeats, Times};
 use self::http::HttpDesk;
 use self::keyring::Keys;
@@ -65,6 +73,7 @@ use self::locks::Ends;
 use self::nodes::NodeConns;
 use self::park::Parked;
 use self::parking::Fanout;
+use self::peers::Peers;
 use self::port::{Input, Output, ProcessFacts, Reload, Settings};
 use self::restore::Restore;
 use self::sources::Source;
@@ -126,24 +135,34 @@ pub struct Server {
     // What operators do.
     keys: Keys,
     restore: Option<Restore>,
+    // Other servers.
+    dials: Dials,
+    peers: Peers,
+    forwarding: Forwarding,
+    /// Inputs for the consensus thread that came of this input.
+    to_consensus: Vec<consensus::Input>,
     // Itself.
     draining: Option<Instant>,
     ended: bool,
     said_ready: bool,
     said_status: String,
+    /// Leadership is being handed over before the drain, until this time at most.
+    handing_over: Option<Instant>,
+    /// Free bytes on the disk of the data folder, while they are too few for writes.
+    short_of_space: Option<u64>,
     /// The certificate that ends first, and when (seconds since the Unix epoch).
     certificate_ends: Option<(String, i64)>,
 }
 
 impl Server {
     /// A server whose state is published in `root`.
-    pub fn new(settings: Settings, root: Arc<ArcSwap<State>>, _now: Instant, wall: WallTime) -> Server {
+    pub fn new(settings: Settings, root: Arc<ArcSwap<State>>, now: Instant, wall: WallTime) -> Server {
         let facts = ServerFacts {
             name: settings.name.clone(),
             id: settings.server_id.clone(),
             region: settings.region.clone(),
             datacenter: settings.datacenter.clone(),
-            regions: vec![settings.region.clone()],
+            regions: Regions::new(&settings.region, &settings.regions).names(),
             rpc_addr: settings.advertise_rpc.clone(),
             bootstrap_expect: settings.bootstrap_expect,
             verify_tls_names: settings.verify_tls_names,
@@ -159,6 +178,12 @@ impl Server {
             rpc_addr: facts.rpc_addr.clone(),
             datacenter: facts.datacenter.clone(),
             voter: true,
+            is_member: true,
+            replica: settings.replica.0,
+            http_addr: settings.advertise_http.clone(),
+            build: settings.version.clone(),
+            last_heard: Some(Duration::ZERO),
+            ..ServerEntry::default()
         };
         let index = root.load().index().0;
         // What raft writes on its own account is no event: a fresh server has lost none.
@@ -232,7 +257,13 @@ impl Server {
             ends: Ends::default(),
             keys: Keys::default(),
             restore: None,
+            dials: Dials::default(),
+            peers: Peers::new(&settings, now, wall),
+            forwarding: Forwarding::new(&settings),
+            to_consensus: Vec::new(),
             draining: None,
+            handing_over: None,
+            short_of_space: None,
             ended: false,
             said_ready: false,
             said_status: String::new(),
@@ -244,11 +275,21 @@ impl Server {
     /// Takes an input. Then poll outputs until there is none.
     pub fn handle_input(&mut self, now: Instant, wall: WallTime, input: Input<'_>) {
         self.wall = wall;
+        self.ctx.last_contact = self.leader.heard.map_or(Duration::MAX, |heard| now.since(heard));
         match input {
             Input::Accepted { conn, listener, peer } => self.on_accepted(now, conn, listener, peer),
             Input::Received { conn, bytes } => self.drive(now, conn, |now, c| c.handle_bytes(now, bytes)),
             Input::Eof { conn } => self.on_eof(now, conn),
             Input::Failed { conn, error } => self.on_failed(now, conn, &error),
+            Input::Dialled { ticket, conn, peer } => self.on_dialled(now, ticket, conn, peer),
+            Input::DialFailed { ticket, error } => self.on_dial_failed(now, ticket, &error),
+            Input::ClusterKept => self.on_cluster_kept(now),
+            Input::SnapshotChunk { ticket, number, bytes, last } => {
+                self.on_snapshot_chunk(now, ticket, number, bytes, last);
+            }
+            Input::SnapshotWhole { ticket, result } => self.on_snapshot_whole(now, ticket, result),
+            Input::KeyFiles(files) => self.on_key_files(now, files),
+            Input::KeyKept { key_id, error } => self.on_key_kept(now, &key_id, error),
             Input::Ran { job, outcome } => self.on_ran(now, job, outcome),
             Input::Notices(notices) => self.on_notices(now, notices),
             Input::NotEnqueued { id } => self.on_not_enqueued(now, id),
@@ -262,6 +303,10 @@ impl Server {
             Input::Process(facts) => self.on_process(&facts),
         }
         self.settle_all(now);
+        if !self.to_consensus.is_empty() {
+            let inputs = std::mem::take(&mut self.to_consensus);
+            self.output(Output::Consensus(inputs));
+        }
         if !self.proposals.is_empty() {
             let proposals = std::mem::take(&mut self.proposals);
             self.output(Output::Propose(proposals));
@@ -289,7 +334,10 @@ impl Server {
             expiry,
             self.keys.next(),
             self.ends.next(),
+            self.peers.next(),
+            self.forwarding.next(),
             self.draining,
+            self.handing_over,
         ];
         times.into_iter().flatten().min()
     }
@@ -325,9 +373,19 @@ impl Server {
         if heartbeat {
             self.ctx.heartbeat_ttl = self.heartbeats.draw_ttl(&mut self.rng);
         }
-        self.ctx.last_contact = if self.ctx.is_leader { Duration::ZERO } else { Duration::MAX };
+        if self.ctx.is_leader {
+            self.ctx.last_contact = Duration::ZERO;
+        }
         let term = self.leader.known.term.0;
-        self.ctx.raft = RaftFacts { last_term: term, last_index: self.notified_index, stable_since: self.leader.since };
+        let members = self.peers.members.as_ref();
+        self.ctx.raft = RaftFacts {
+            last_term: term,
+            last_index: self.notified_index,
+            stable_since: self.leader.since,
+            applied: self.notified_index,
+            voters: members.map_or(1, |members| members.voters.len().max(1)) as u64,
+            learners: members.map_or(0, |members| members.learners.len()) as u64,
+        };
     }
 
     fn on_failed(&mut self, now: Instant, conn: ConnId, error: &str) {
@@ -350,8 +408,24 @@ impl Server {
                         self.metrics.add(Id::EventsDropped, dropped as u64);
                     }
                 }
+                Notice::Marked { index, state } => self.on_marked(index, state),
                 Notice::Resolved { id, resolution } => self.on_resolved(now, id, resolution),
-                Notice::Leadership(leadership) => self.on_leadership(now, leadership),
+                Notice::Leadership(leadership) => {
+                    self.on_leadership(now, leadership);
+                    self.on_leader_news(now);
+                }
+                Notice::Send(message) => self.on_raft_send(now, *message),
+                Notice::SendSnapshot { message, state } => self.on_send_snapshot(now, *message, state),
+                Notice::Members(members) => self.on_members(now, members),
+                Notice::Progress(progress) => self.on_progress(now, progress),
+                Notice::Lease(until) => self.on_lease(now, until),
+                Notice::ReadReady { id, ok } => self.on_read_ready(now, id, ok),
+                Notice::Installed { index } => {
+                    self.on_touched(now, index, &Touched { everything: true, ..Touched::default() });
+                }
+                Notice::DiskStalled { took } => {
+                    self.log(Level::Error, format!("the log's disk stalled: took={took:?}"));
+                }
                 Notice::LargeEntry { kind, bytes } => {
                     let text = format!("attempting to apply large raft entry: raft_type={kind} bytes={bytes}");
                     self.log(Level::Warn, text);
@@ -378,6 +452,9 @@ impl Server {
         self.expire_heartbeats(now);
         self.on_ends_due(now);
         self.on_keys_due(now);
+        self.on_peers_due(now);
+        self.end_handing_over(now);
+        self.on_forwarding_due(now);
         self.step_wakes(now);
         self.step_fanouts(now);
         self.step_telling(now);
@@ -386,6 +463,7 @@ impl Server {
     fn on_reload(&mut self, now: Instant, reload: Reload) {
         self.settings.rpc_security = reload.rpc_security;
         self.settings.http_security = reload.http_security;
+        self.settings.dial_tls = reload.dial_tls;
         self.rpc_places.set_limit(reload.rpc_max_conns_per_client);
         self.http_places.set_limit(reload.http_max_conns_per_client);
         self.recheck_links(now, reload.tls_changed);
@@ -393,9 +471,34 @@ impl Server {
 
     /// Takes no more, answers what waits, and ends; the second wish ends at once.
     fn on_stop(&mut self, now: Instant) {
-        if self.draining.is_some() {
+        if self.is_leaving() {
             return self.end(0);
         }
+        if self.hand_over() {
+            // Whoever is served here is served by the next leader first.
+            self.handing_over = Some(now + self.settings.election_timeout * 2);
+            self.say_leaving(now);
+            return;
+        }
+        self.begin_drain(now);
+    }
+
+    /// Whether this server is about to stop.
+    fn is_leaving(&self) -> bool {
+        self.draining.is_some() || self.handing_over.is_some()
+    }
+
+    /// Another server leads, or none does in time: the drain begins.
+    fn end_handing_over(&mut self, now: Instant) {
+        let Some(until) = self.handing_over else { return };
+        let moved = !self.leader.known.is_self && self.leader.known.leader.is_some();
+        if moved || now >= until {
+            self.handing_over = None;
+            self.begin_drain(now);
+        }
+    }
+
+    fn begin_drain(&mut self, now: Instant) {
         self.log(Level::Info, "closing server RPC connection: draining".to_owned());
         self.draining = Some(now + self.settings.drain_timeout);
         self.output(Output::StopAccepting);
@@ -403,8 +506,12 @@ impl Server {
         self.drain_http(now);
         self.answer_all_parked(now);
         self.end_sources(now);
+        self.say_leaving(now);
+        // Raft's links go on to the end: what is answered until then may need them.
         for id in self.link_ids() {
-            self.with_conn(now, id, |now, c| c.drain(now));
+            if !self.carries_raft(id) {
+                self.with_conn(now, id, |now, c| c.drain(now));
+            }
         }
     }
 
@@ -413,7 +520,7 @@ impl Server {
         if self.ended {
             return;
         }
-        if self.link_count() == 0 && self.closing.is_empty() {
+        if self.other_links() == 0 && self.closing.is_empty() {
             self.end(0);
         } else if now >= deadline {
             let (open, calls) = (self.link_count(), self.calls.len());
@@ -439,6 +546,7 @@ impl Server {
             self.metrics.set_labelled(Id::CertificateExpiry, file, *ends as f64);
         }
         self.ctx.acl_bootstrap_reset = facts.acl_bootstrap_reset;
+        self.note_space(facts.disk_free_bytes);
         let next = facts.certificates.iter().min_by_key(|(_, ends)| *ends);
         self.certificate_ends = next.cloned();
         self.say_status();
@@ -454,7 +562,7 @@ impl Server {
             (Id::Parked, self.parked.waiters()),
             (Id::ParkedGroups, self.parked.groups()),
             (Id::Held, self.held.len()),
-            (Id::ForwardedInFlight, self.at_node),
+            (Id::ForwardedInFlight, self.at_node + self.forwarded()),
             (Id::Subscribers, self.subscribers()),
             (Id::EventsBuffered, self.events.len()),
             (Id::EventsBufferedBytes, self.events.bytes()),

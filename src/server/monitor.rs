@@ -42,6 +42,11 @@ pub(super) fn heartbeat() -> Arc<[u8]> {
     wrap(b"{}".to_vec())
 }
 
+/// The first message of a plain monitor, which has no sign of life: there are no lines yet.
+pub(super) fn begun() -> Arc<[u8]> {
+    wrap(Vec::new())
+}
+
 fn wrap(payload: Vec<u8>) -> Arc<[u8]> {
     StreamErrWrapper { error: None, payload: Some(Bytes(payload)) }.to_bytes().into()
 }

@@ -28,7 +28,11 @@ impl Server {
                 return;
             }
         }
-        self.answer_error(now, id, &to_node.no_path);
+        // None here: another server may have one (R1.61).
+        match self.active(id) {
+            Some(active) if !active.fields.hop => self.ask_for_call(now, id, to_node),
+            _ => self.answer_error(now, id, &to_node.no_path),
+        }
     }
 
     /// The node answered, or its stream is gone.

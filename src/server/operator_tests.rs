@@ -19,7 +19,7 @@ use crate::api::secrets::Entropy;
 use crate::base::id::{ConnId, Index, ReplicaId, Term};
 use crate::base::time::{Instant, WallTime};
 use crate::conn::{Limits, Security};
-use crate::consensus::{Leadership, Notice, Proposal, Resolution};
+use crate::consensus::{LEASE_FOR_EVER, Leadership, Notice, Proposal, Resolution};
 use crate::mux::session;
 use crate::state::State;
 use crate::wire::body::keyring::{KeyringDeleteRequest, KeyringRotateRequest, KeyringRotateResponse};
@@ -74,11 +74,23 @@ pub(super) fn settings() -> Settings {
         advertise_rpc: "10.0.0.1:4647".to_owned(),
         advertise_http: "10.0.0.1:4646".to_owned(),
         bootstrap_expect: 1,
+        join: Vec::new(),
+        regions: Vec::new(),
+        replica: ReplicaId(1),
+        cluster: crate::server::port::ClusterFile::default(),
+        dial_tls: None,
+        dead_server_after: Duration::ZERO,
+        election_timeout: Duration::from_millis(500),
+        min_free_bytes: 0,
+        digest_entries: 0,
+        pool_idle_timeout: Duration::from_secs(120),
         conn: Limits {
             handshake_timeout: Duration::ZERO,
             max_message_bytes: 1024 * 1024,
             max_partial_bytes: 1024 * 1024,
             max_unsent_bytes: 64 * 1024 * 1024,
+            idle_streams: 64,
+            max_raft_unsent_bytes: 8 * 1024 * 1024,
             mux: session::Limits::default(),
             http_max_head_bytes: 16 * 1024,
             http_max_body_bytes: 64 * 1024,
@@ -114,7 +126,7 @@ pub(super) fn settings() -> Settings {
 }
 
 /// An Ed25519 key in PKCS#8 version 2 form (RFC 8410, section 7; RFC 5958).
-fn pkcs8(seed: &[u8; 32]) -> Vec<u8> {
+pub(super) fn pkcs8(seed: &[u8; 32]) -> Vec<u8> {
     let pair = Ed25519KeyPair::from_seed_unchecked(seed).unwrap();
     let mut der = vec![0x30, 0x51, 0x02, 0x01, 0x01, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
     der.extend(seed);
@@ -160,7 +172,7 @@ impl Rig {
 
     pub(super) fn lead(&mut self, term: u64) {
         let leadership = Leadership { term: Term(term), leader: Some(ReplicaId(1)), is_self: true, ready: true };
-        self.feed(Input::Notices(vec![Notice::Leadership(leadership)]));
+        self.feed(Input::Notices(vec![Notice::Lease(LEASE_FOR_EVER), Notice::Leadership(leadership)]));
     }
 
     pub(super) fn feed(&mut self, input: Input<'_>) {

@@ -213,6 +213,11 @@ impl Parked {
         self.groups.get(group).map(|group| &group.query)
     }
 
+    /// Who waits in a group.
+    pub fn waiters_of(&self, group: Key) -> Vec<CallId> {
+        self.groups.get(group).map(|group| group.waiters.as_slice().to_vec()).unwrap_or_default()
+    }
+
     /// This was touched by the entry at `index`. Gives the groups to be run now.
     pub fn touch(&mut self, touched: &Touched, index: u64) -> Vec<Key> {
         self.recent.note(touched, index);

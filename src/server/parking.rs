@@ -6,7 +6,7 @@ use crate::base::metric::Id;
 use crate::base::slab::Key;
 use crate::base::time::Instant;
 use crate::state::watch::{Touched, WatchKey};
-use crate::wire::body::query::RouteFields;
+use crate::wire::body::query::route_fields;
 
 use super::Server;
 use super::calls::{Active, Call, JITTER_FRACTION, Origin, Phase, Step};
@@ -35,7 +35,9 @@ impl Server {
         let draining = self.draining.is_some();
         let Some(active) = self.active(id) else { return };
         let Step::Running { seen } = active.step else { return };
-        if draining {
+        // One that comes from another leader goes on waiting for as long as it would have there.
+        let deadline = active.until.unwrap_or(deadline);
+        if draining || deadline <= now {
             active.last_run = true;
             return self.run_call(now, id);
         }
@@ -79,9 +81,10 @@ impl Server {
         }
         let Some(query) = query else { return false };
         if let Some(call) = self.calls.get_mut(id.0) {
-            let fields = RouteFields::default();
+            let fields = route_fields(&query.body, query.base).unwrap_or_default();
             let step = Step::Running { seen: self.notified_index };
-            call.phase = Phase::Active(Box::new(Active { last_run: true, step, ..Active::new(now, query, fields) }));
+            let active = Active { last_run: true, step, until: Some(deadline), ..Active::new(now, query, fields) };
+            call.phase = Phase::Active(Box::new(active));
         }
         true
     }
@@ -120,7 +123,11 @@ impl Server {
                 }
             }
             Outcome::Reply(reply) => self.resolve_group(group, reply.result),
-            Outcome::Propose { .. } | Outcome::ToNode(_) | Outcome::Queue(_) | Outcome::MakeKey { .. } => {
+            Outcome::Propose { .. }
+            | Outcome::ToNode(_)
+            | Outcome::Queue(_)
+            | Outcome::MakeKey { .. }
+            | Outcome::Cluster { .. } => {
                 self.resolve_group(group, ReplyResult::Error("internal error".to_owned()));
             }
         }
@@ -163,6 +170,10 @@ impl Server {
             }
         }
         self.answer_all_lines(now);
+        // Who stops in order has handed over: what waited for that goes to the next leader.
+        if self.known_leader(now).elsewhere {
+            return self.retry_held(now);
+        }
         for id in std::mem::take(&mut self.held) {
             let leader = self.leader.view();
             self.answer_error(now, id, after_hold(leader));

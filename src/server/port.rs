@@ -12,10 +12,13 @@ use crate::api::outcome::{Finish, Outcome, ReplyResult, Resolved, StreamOutcome}
 use crate::api::seal::Sealer;
 use crate::api::secrets::Entropy;
 use crate::api::{Caller, Ctx, Method, StreamingMethod};
-use crate::base::id::{CallId, ConnId};
+use crate::base::id::{CallId, ConnId, ReplicaId};
 use crate::conn::Security;
-use crate::consensus::{Notice, Proposal};
+use crate::conn::tls::TlsClient;
+use crate::consensus::{self, Notice, Proposal};
+use crate::state::State;
 use crate::wire::http::HttpReply;
+use crate::wire::raft::KeyFile;
 
 use super::keyring::Batch;
 use super::restore::Unpacked;
@@ -59,6 +62,51 @@ pub enum Input<'a> {
         conn: ConnId,
         /// The system's text.
         error: String,
+    },
+    /// The connection of [`Output::Dial`] is there, and nothing was said on it.
+    Dialled {
+        /// Of the wish.
+        ticket: u64,
+        /// Its id from now on.
+        conn: ConnId,
+        /// The other end.
+        peer: SocketAddr,
+    },
+    /// It could not be made: the name has no address, nobody listens there, or it took too long. No byte was sent.
+    DialFailed {
+        /// Of the wish.
+        ticket: u64,
+        /// The system's text, as Go has it (`dial tcp HOST:PORT: connect: connection refused`).
+        error: String,
+    },
+    /// What [`Output::KeepCluster`] asked for is on disk.
+    ClusterKept,
+    /// A chunk of the snapshot of [`Output::ReadSnapshot`].
+    SnapshotChunk {
+        /// Of which.
+        ticket: u64,
+        /// Counted from 0.
+        number: u32,
+        /// The chunk.
+        bytes: Vec<u8>,
+        /// Nothing follows.
+        last: bool,
+    },
+    /// All chunks of [`Output::KeepChunk`] are there and make a whole snapshot; or they do not.
+    SnapshotWhole {
+        /// Of which.
+        ticket: u64,
+        /// What it holds; or what is wrong with it.
+        result: Result<Arc<State>, String>,
+    },
+    /// Keys' files that [`Output::ReadKeys`] asked for; those that are not there are left out.
+    KeyFiles(Vec<(String, KeyFile)>),
+    /// What became of [`Output::KeepKey`].
+    KeyKept {
+        /// Which.
+        key_id: String,
+        /// A sentence that names the file, when it failed.
+        error: Option<String>,
     },
     /// A job has run.
     Ran {
@@ -128,6 +176,8 @@ pub struct Reload {
     pub rpc_max_conns_per_client: usize,
     /// The same for HTTP.
     pub http_max_conns_per_client: usize,
+    /// How servers are dialled: with TLS when it is set.
+    pub dial_tls: Option<TlsClient>,
 }
 
 /// What the edge reads of the process.
@@ -147,6 +197,8 @@ pub struct ProcessFacts {
     pub audit_lines_lost: u64,
     /// The number in `acl-bootstrap-reset` of the data folder, when that file is there.
     pub acl_bootstrap_reset: Option<u64>,
+    /// Bytes free on the data folder's disk for this process; `None` when it cannot be told.
+    pub disk_free_bytes: Option<u64>,
 }
 
 /// What a handler is to run.
@@ -204,6 +256,13 @@ pub enum Work {
         /// So many are looked at.
         most: usize,
     },
+    /// Takes a digest of each table of a state.
+    Digest {
+        /// The entry whose state it is.
+        index: u64,
+        /// That state.
+        state: Arc<State>,
+    },
     /// Unpacks a snapshot and looks whether all of it is whole.
     Restore {
         /// The archive.
@@ -222,6 +281,13 @@ pub enum JobOutcome {
     Streaming(StreamOutcome),
     /// Of [`Work::Reseal`].
     Resealed(Batch),
+    /// Of [`Work::Digest`].
+    Digested {
+        /// The entry.
+        index: u64,
+        /// The tables' digests.
+        digest: Vec<u8>,
+    },
     /// Of [`Work::Restore`]; or why not, as the caller is told.
     Unpacked(Result<Arc<Unpacked>, String>),
     /// The handler panicked: a fault of ours. The text is for the log; the caller sees `internal error`.
@@ -255,6 +321,64 @@ pub enum Output {
     Run(Job),
     /// Hand these to the consensus thread; at most 30 s.
     Propose(Vec<Proposal>),
+    /// Tell the consensus thread, before any proposal that waits (R8.23).
+    Consensus(Vec<consensus::Input>),
+    /// Dial an address; a name is resolved each time (R8.19). Answered with [`Input::Dialled`] or
+    /// [`Input::DialFailed`].
+    Dial {
+        /// Names the wish.
+        ticket: u64,
+        /// `HOST:PORT`.
+        address: String,
+        /// For all of it.
+        timeout: Duration,
+    },
+    /// Keep this on disk before anything rests on it; answered with [`Input::ClusterKept`].
+    KeepCluster(ClusterFile),
+    /// Make the chunks of a snapshot, from this one on; each is given when [`Output::NextChunk`] asks for it.
+    ReadSnapshot {
+        /// Names it.
+        ticket: u64,
+        /// What it holds.
+        state: Arc<State>,
+        /// The first one that is wanted.
+        from: u32,
+    },
+    /// Give the next chunk, as [`Input::SnapshotChunk`].
+    NextChunk {
+        /// Of which snapshot.
+        ticket: u64,
+    },
+    /// No more chunks of it are wanted.
+    EndSnapshot {
+        /// Which.
+        ticket: u64,
+    },
+    /// Keep a chunk of a snapshot that comes in, beside what is in force; number 0 begins it anew.
+    KeepChunk {
+        /// Names the snapshot.
+        ticket: u64,
+        /// Counted from 0.
+        number: u32,
+        /// The chunk.
+        bytes: Vec<u8>,
+        /// Nothing follows: answer with [`Input::SnapshotWhole`].
+        last: bool,
+    },
+    /// Forget the chunks that were kept.
+    ForgetChunks {
+        /// Of which snapshot.
+        ticket: u64,
+    },
+    /// Read keys' files; answered with [`Input::KeyFiles`].
+    ReadKeys(Vec<String>),
+    /// Keep a key that another server gave; answered with [`Input::KeyKept`].
+    KeepKey {
+        /// Which.
+        key_id: String,
+        /// The file's bytes.
+        secret: KeyFile,
+    },
     /// Load the keys on disk, and make one when there is none or a new one is wanted; answer with [`Input::Keys`].
     MakeSigningKey {
         /// The one to sign and seal with, rather than the first found.
@@ -295,6 +419,27 @@ pub enum Output {
     },
 }
 
+/// What a server remembers of its cluster beside raft's log; a file of its own in the data folder.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClusterFile {
+    /// Which cluster it belongs to; empty while it belongs to none.
+    pub cluster_id: String,
+    /// The founders it has promised itself to, their ids sorted; empty while it has not.
+    pub founders: Vec<String>,
+    /// Servers by id that were reached before: where to look for them after a restart.
+    pub known: Vec<(String, String)>,
+}
+
+/// The id of the cluster that these servers found: a UUID that follows from their ids, in whatever order they come.
+pub fn cluster_id_of(founders: &[String]) -> String {
+    let mut sorted: Vec<&str> = founders.iter().map(String::as_str).collect();
+    sorted.sort_unstable();
+    let hash = ring::digest::digest(&ring::digest::SHA256, sorted.join("\n").as_bytes());
+    let hex: Vec<String> = hash.as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    let parts = [&hex[..4], &hex[4..6], &hex[6..8], &hex[8..10], &hex[10..]];
+    parts.map(<[String]>::concat).join("-")
+}
+
 /// Settings of a server, as plain values; the edge makes them from the configuration.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -312,6 +457,26 @@ pub struct Settings {
     pub advertise_http: String,
     /// Servers that the cluster starts with.
     pub bootstrap_expect: u64,
+    /// Addresses of other servers of the region.
+    pub join: Vec<String>,
+    /// Addresses of servers of other regions.
+    pub regions: Vec<(String, Vec<String>)>,
+    /// As raft names this server.
+    pub replica: ReplicaId,
+    /// What was remembered of the cluster.
+    pub cluster: ClusterFile,
+    /// How servers are dialled: with TLS when it is set.
+    pub dial_tls: Option<TlsClient>,
+    /// A server that was not heard for so long is removed, when the others can do without it; zero: never.
+    pub dead_server_after: Duration,
+    /// Without a word for so long, a leader is elected anew.
+    pub election_timeout: Duration,
+    /// Writes are refused while the disk has less room, bytes; 0: never (R8.17).
+    pub min_free_bytes: u64,
+    /// Entries between two digests of the state that servers compare; 0: never (R8.18).
+    pub digest_entries: u64,
+    /// Pooled connections to servers end after so long without a call.
+    pub pool_idle_timeout: Duration,
     /// Connections, frames, messages.
     pub conn: crate::conn::Limits,
     /// RPC listener.

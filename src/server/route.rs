@@ -12,11 +12,26 @@ pub struct LeaderView {
     pub ready: bool,
 }
 
+/// What is known of who leads, at the moment of a request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Known {
+    /// This server leads, is ready, and nobody else can lead before its lease is over.
+    pub here: bool,
+    /// Another server leads, and its address is known (R1.68).
+    pub elsewhere: bool,
+}
+
 /// Where a request is served.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
     /// By this server, now.
     Here,
+    /// By this server, once it holds all that is true now.
+    HereOnceCaughtUp,
+    /// By the leader: passed on.
+    Leader,
+    /// By some server of the region that it names: passed on.
+    Region,
     /// By nobody yet: wait for a leader, and then look again.
     Hold,
     /// By nobody: the text of the error.
@@ -26,7 +41,7 @@ pub enum Decision {
 }
 
 /// Decides for a request whose routing fields are known.
-pub fn route(access: Access, fields: &RouteFields, own_region: &str, leader: LeaderView) -> Decision {
+pub fn route(access: Access, fields: &RouteFields, own_region: &str, known: Known) -> Decision {
     if access == Access::Local {
         return Decision::Here;
     }
@@ -34,19 +49,30 @@ pub fn route(access: Access, fields: &RouteFields, own_region: &str, leader: Lea
         return Decision::Refuse("missing region for target RPC");
     }
     if !fields.region.is_empty() && fields.region != own_region {
-        return Decision::NoPathToRegion;
+        // Who passes on what was passed on has another table of regions than we have: that goes round and round.
+        return if fields.forwarded || fields.hop { Decision::NoPathToRegion } else { Decision::Region };
     }
-    let any_server = match access {
-        Access::AnyServer => true,
-        Access::Read | Access::LocalRegion => fields.allow_stale,
-        Access::Write | Access::Local => false,
-    };
-    if any_server || (leader.is_self && leader.ready) { Decision::Here } else { Decision::Hold }
+    let reads = matches!(access, Access::Read | Access::LocalRegion);
+    if reads && fields.consistent {
+        return Decision::HereOnceCaughtUp;
+    }
+    if access == Access::AnyServer || (reads && fields.allow_stale) || known.here {
+        return Decision::Here;
+    }
+    match (known.elsewhere, fields.hop) {
+        (true, false) => Decision::Leader,
+        // R1.73: whoever passed it on looks again, and may know more by then.
+        (true, true) => Decision::Refuse(NO_LEADER),
+        (false, _) => Decision::Hold,
+    }
 }
+
+/// The error when nobody leads.
+pub const NO_LEADER: &str = "No cluster leader";
 
 /// The error once the hold is used up (R1.72).
 pub fn after_hold(leader: LeaderView) -> &'static str {
-    if leader.is_self { "Not ready to serve consistent reads" } else { "No cluster leader" }
+    if leader.is_self { "Not ready to serve consistent reads" } else { NO_LEADER }
 }
 
 #[cfg(test)]
@@ -55,7 +81,6 @@ mod tests {
 
     const NOBODY: LeaderView = LeaderView { is_self: false, ready: false };
     const UNREADY: LeaderView = LeaderView { is_self: true, ready: false };
-    const READY: LeaderView = LeaderView { is_self: true, ready: true };
 
     fn fields(region: &str, allow_stale: bool) -> RouteFields {
         RouteFields { region: region.to_owned(), allow_stale, ..RouteFields::default() }
@@ -63,28 +88,62 @@ mod tests {
 
     #[test]
     fn requests_go_where_the_peers_send_them() {
-        // R1.63, R1.64, R1.65, R1.66
+        // R1.63, R1.64, R1.65, R1.66, R1.67, R1.68, R1.99
         use Access::*;
-        for (access, region, stale, leader, expected) in [
+        const NOBODY: Known = Known { here: false, elsewhere: false };
+        const HERE: Known = Known { here: true, elsewhere: false };
+        const THERE: Known = Known { here: false, elsewhere: true };
+        for (access, region, stale, known, expected) in [
             (Local, "", false, NOBODY, Decision::Here),
-            (Read, "", false, READY, Decision::Refuse("missing region for target RPC")),
-            (Write, "", false, READY, Decision::Refuse("missing region for target RPC")),
-            (AnyServer, "", true, READY, Decision::Refuse("missing region for target RPC")),
-            (LocalRegion, "", false, READY, Decision::Here),
+            (Local, "mars", false, THERE, Decision::Here),
+            (Read, "", false, HERE, Decision::Refuse("missing region for target RPC")),
+            (Write, "", false, HERE, Decision::Refuse("missing region for target RPC")),
+            (AnyServer, "", true, HERE, Decision::Refuse("missing region for target RPC")),
+            (LocalRegion, "", false, HERE, Decision::Here),
             (LocalRegion, "", false, NOBODY, Decision::Hold),
+            (LocalRegion, "", false, THERE, Decision::Leader),
             (LocalRegion, "", true, NOBODY, Decision::Here),
-            (Read, "mars", true, READY, Decision::NoPathToRegion),
-            (Write, "mars", false, NOBODY, Decision::NoPathToRegion),
+            (Read, "mars", true, HERE, Decision::Region),
+            (Write, "mars", false, NOBODY, Decision::Region),
+            (AnyServer, "mars", false, THERE, Decision::Region),
             (Read, "global", true, NOBODY, Decision::Here),
+            (Read, "global", true, THERE, Decision::Here),
             (Read, "global", false, NOBODY, Decision::Hold),
-            (Read, "global", false, UNREADY, Decision::Hold),
-            (Read, "global", false, READY, Decision::Here),
+            (Read, "global", false, HERE, Decision::Here),
+            (Read, "global", false, THERE, Decision::Leader),
             (Write, "global", true, NOBODY, Decision::Hold),
-            (Write, "global", false, READY, Decision::Here),
+            (Write, "global", true, THERE, Decision::Leader),
+            (Write, "global", false, HERE, Decision::Here),
             (AnyServer, "global", false, NOBODY, Decision::Here),
+            (AnyServer, "global", false, THERE, Decision::Here),
         ] {
-            let got = route(access, &fields(region, stale), "global", leader);
-            assert_eq!(got, expected, "{access:?} {region:?} stale={stale} {leader:?}");
+            let got = route(access, &fields(region, stale), "global", known);
+            assert_eq!(got, expected, "{access:?} {region:?} stale={stale} {known:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_passed_on_is_not_passed_on_again() {
+        // R1.73
+        let there = Known { here: false, elsewhere: true };
+        let hop = RouteFields { forwarded: true, hop: true, ..fields("global", false) };
+        assert_eq!(route(Access::Write, &hop, "global", there), Decision::Refuse(NO_LEADER));
+        assert_eq!(route(Access::Write, &hop, "global", Known::default()), Decision::Hold);
+        // From another region: its leader is here, but need not be this server.
+        let from_afar = RouteFields { forwarded: true, ..fields("global", false) };
+        assert_eq!(route(Access::Write, &from_afar, "global", there), Decision::Leader);
+        let lost = RouteFields { forwarded: true, ..fields("mars", false) };
+        assert_eq!(route(Access::Read, &lost, "global", there), Decision::NoPathToRegion);
+    }
+
+    #[test]
+    fn a_consistent_read_is_served_by_whoever_was_asked() {
+        for known in [Known::default(), Known { here: true, elsewhere: false }, Known { here: false, elsewhere: true }]
+        {
+            let asked = RouteFields { consistent: true, ..fields("global", true) };
+            assert_eq!(route(Access::Read, &asked, "global", known), Decision::HereOnceCaughtUp);
+            let write = RouteFields { consistent: true, ..fields("global", true) };
+            assert_ne!(route(Access::Write, &write, "global", known), Decision::HereOnceCaughtUp);
         }
     }
 

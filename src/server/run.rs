@@ -40,6 +40,7 @@ fn run_work(job: &Job, state: &State) -> JobOutcome {
         }
         Work::Show { view, result } => JobOutcome::Shown(show(view, result)),
         Work::Reseal { most } => JobOutcome::Resealed(reseal(*most, state, &job.ctx)),
+        Work::Digest { index, state } => JobOutcome::Digested { index: *index, digest: state.table_digests() },
         Work::Restore { archive } => JobOutcome::Unpacked(unpack(archive).map(Arc::new)),
         Work::Finish { finish, resolved } => JobOutcome::Call(api::finish(finish, resolved, state, &job.ctx)),
     }

@@ -9,22 +9,25 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::api;
 use crate::api::outcome::{EventFilter, MonitorOptions, StreamOutcome};
-use crate::api::{Caller, StreamingMethod};
+use crate::api::{self, StreamingMethod};
 use crate::base::bounded::Queue;
 use crate::base::id::{CallId, ConnId, StreamId};
 use crate::base::metric::Id;
 use crate::base::slab::Key;
 use crate::base::time::Instant;
 use crate::conn::report::Cause;
+use crate::wire::body::query::route_fields;
 
 use super::Server;
 use super::events::{self, Next};
 use super::http_stream::HttpStream;
 use super::links::Busy;
+use super::monitor;
 use super::port::{Job, LogLine, Output, Work};
 use super::restore::{UPLOAD_IDLE, Upload};
+
+use self::bridge::Bridge;
 
 /// Between two heartbeats of an event stream (transport notes, section 6).
 const EVENT_HEARTBEAT: Duration = Duration::from_secs(30);
@@ -66,8 +69,10 @@ enum Kind {
     /// The header was acknowledged.
     AwaitsArgument,
     /// The handler runs on this argument. What comes meanwhile is kept; without credit it is no more than a window.
+    /// It may also wait for another server that is to serve it.
     Starting {
         body: Arc<[u8]>,
+        base: u64,
         early: Vec<u8>,
         finished: bool,
     },
@@ -86,14 +91,8 @@ enum Kind {
     },
     /// An archive comes in, and is restored.
     Restore(Upload),
-    /// Toward a node, on another connection. What waits is bounded by the windows of the two streams: bytes are
-    /// credited only once they were passed on.
-    Bridge {
-        to: (ConnId, StreamId),
-        acked: bool,
-        argument: Arc<[u8]>,
-        to_node: VecDeque<(Arc<[u8]>, usize)>,
-    },
+    /// Toward a node or another server, on another connection.
+    Bridge(Box<Bridge>),
 }
 
 impl Server {
@@ -114,31 +113,25 @@ impl Server {
         }
     }
 
-    pub(super) fn on_argument(&mut self, _now: Instant, conn: ConnId, stream: StreamId, body: Box<[u8]>, base: u64) {
+    pub(super) fn on_argument(&mut self, now: Instant, conn: ConnId, stream: StreamId, body: Box<[u8]>, base: u64) {
         let Some(Busy::Source(key)) = self.busy(conn, stream) else { return };
-        let Some(caller) = self.caller_of(conn) else { return };
         let Some(source) = self.sources.get_mut(key) else { return };
         let Kind::AwaitsArgument = source.kind else { return };
-        let method = source.method;
-        let body: Arc<[u8]> = body.into();
-        source.kind = Kind::Starting { body: Arc::clone(&body), early: Vec::new(), finished: false };
-        self.run_streaming(key, method, body, base, caller);
+        source.kind = Kind::Starting { body: body.into(), base, early: Vec::new(), finished: false };
+        self.route_stream(now, key);
     }
 
-    /// Has the handler of a streaming call run.
-    fn run_streaming(
-        &mut self,
-        key: Key,
-        method: &'static StreamingMethod,
-        body: Arc<[u8]>,
-        base: u64,
-        caller: Arc<Caller>,
-    ) {
+    /// Has the handler of a streaming call run here.
+    pub(super) fn run_streaming(&mut self, key: Key) {
+        let Some(Source { conn, method, kind: Kind::Starting { body, base, .. }, .. }) = self.sources.get(key) else {
+            return;
+        };
+        let (conn, work) = (*conn, Work::Streaming { method, body: Arc::clone(body), base: *base });
+        let Some(caller) = self.caller_of(conn) else { return };
         self.next_group_job -= 1;
         let id = CallId(self.next_group_job);
         self.stream_jobs.insert(id, key);
         self.fresh_ctx(false);
-        let work = Work::Streaming { method, body, base };
         let job = Job { id, work, caller, ctx: Arc::new(self.ctx.clone()) };
         self.output(Output::Run(job));
     }
@@ -151,9 +144,12 @@ impl Server {
         }
         let Some(source) = self.sources.get_mut(key) else { return };
         let (conn, stream) = (source.conn, source.stream);
-        let (early, finished) = match &mut source.kind {
-            Kind::Starting { early, finished, .. } => (std::mem::take(early), *finished),
-            _ => (Vec::new(), false),
+        let (early, finished, is_hop) = match &mut source.kind {
+            Kind::Starting { body, base, early, finished } => {
+                let is_hop = route_fields(body, *base).is_ok_and(|fields| fields.hop);
+                (std::mem::take(early), *finished, is_hop)
+            }
+            _ => (Vec::new(), false, false),
         };
         if !matches!(outcome, StreamOutcome::Restore | StreamOutcome::ToNode(_)) && !early.is_empty() {
             let count = early.len();
@@ -181,10 +177,15 @@ impl Server {
             StreamOutcome::Monitor(options) => {
                 let heartbeat_at = now + MONITOR_HEARTBEAT;
                 let lines = Queue::new(MONITOR_LINES);
+                if options.plain && is_hop {
+                    // Plain monitors have no signs of life; the server that passes this on learns that it has begun.
+                    source.unsent.push_back((monitor::begun(), 0));
+                }
                 source.kind = Kind::Monitor { options, lines, dropped: 0, send_at: None, heartbeat_at };
                 self.set_source_timer(key, Some(heartbeat_at));
                 self.update_monitor_level();
                 self.begin_reply(now, key);
+                self.pump(now, key);
             }
             StreamOutcome::ToNode(to_node) => self.bridge(now, key, &to_node, early),
             StreamOutcome::Send(messages) => {
@@ -250,7 +251,7 @@ impl Server {
     }
 
     /// Ends a stream with an error, in the wrapper of its method.
-    fn refuse_stream(&mut self, now: Instant, key: Key, text: &str) {
+    pub(super) fn refuse_stream(&mut self, now: Instant, key: Key, text: &str) {
         let Some(source) = self.sources.get(key) else { return };
         let message = api::stream_error(source.method.name, text);
         self.send_last(now, key, message.into());
@@ -261,24 +262,14 @@ impl Server {
         let Some(source) = self.sources.get_mut(key) else { return };
         let from_node = (source.conn, source.stream) != (conn, stream);
         match &mut source.kind {
-            Kind::Bridge { .. } => {}
-            Kind::Starting { early, .. } => return early.extend(bytes),
-            Kind::Restore(_) => return self.take_upload(now, key, &bytes),
+            Kind::Bridge(_) => self.on_bridge_bytes(now, key, from_node, bytes),
+            Kind::Starting { early, .. } => early.extend(bytes),
+            Kind::Restore(_) => self.take_upload(now, key, &bytes),
             // Nothing is expected from the caller of the other kinds; what comes is dropped.
             _ => {
                 let count = bytes.len();
                 self.with_conn(now, conn, |now, c| c.consumed(now, stream, count));
-                return;
             }
-        }
-        if from_node {
-            source.unsent.push_back((bytes.into(), 0));
-            self.pump(now, key);
-        } else {
-            if let Kind::Bridge { to_node, .. } = &mut source.kind {
-                to_node.push_back((bytes.into(), 0));
-            }
-            self.pump_to_node(now, key);
         }
     }
 
@@ -326,8 +317,8 @@ impl Server {
                 return;
             }
             match &mut source.kind {
-                Kind::Bridge { to, .. } => {
-                    let (conn, stream) = *to;
+                Kind::Bridge(bridge) => {
+                    let (conn, stream) = bridge.to;
                     if sent > 0 {
                         self.with_conn(now, conn, |now, c| c.consumed(now, stream, sent));
                     }
@@ -407,10 +398,13 @@ impl Server {
                     false => server.on_archive_finished(key, upload),
                 });
             }
+            Kind::Bridge(bridge) if is_of_snapshots(source.method) && bridge.to != (conn, stream) => {
+                return self.on_bridged_upload(now, key);
+            }
             _ => {}
         }
-        let other = match source.kind {
-            Kind::Bridge { to, .. } => Some(to),
+        let other = match &source.kind {
+            Kind::Bridge(bridge) => Some(bridge.to),
             _ => None,
         };
         // A caller stops a stream by closing its half; a node ends one by closing its own.
@@ -423,6 +417,9 @@ impl Server {
 
     /// One of a source's streams was reset, or its connection has ended.
     pub(super) fn on_source_gone(&mut self, now: Instant, key: Key, conn: ConnId, stream: StreamId) {
+        if self.far_end_is_lost(now, key, (conn, stream)) {
+            return;
+        }
         self.remove_source(now, key, Some((conn, stream)));
     }
 
@@ -444,8 +441,8 @@ impl Server {
             self.restore_abandoned(key);
         }
         let mut ends = vec![(source.conn, source.stream)];
-        if let Kind::Bridge { to, .. } = source.kind {
-            ends.push(to);
+        if let Kind::Bridge(bridge) = source.kind {
+            ends.push(bridge.to);
         }
         for (other_conn, other_stream) in ends {
             if Some((other_conn, other_stream)) != ended {
@@ -464,8 +461,8 @@ impl Server {
                 continue;
             }
             self.restore_abandoned(key);
-            if let Some(Source { kind: Kind::Bridge { to, .. }, .. }) = self.sources.get(key) {
-                let (conn, stream) = *to;
+            if let Some(Source { kind: Kind::Bridge(bridge), .. }) = self.sources.get(key) {
+                let (conn, stream) = bridge.to;
                 self.set_busy(conn, stream, None);
                 self.with_conn(now, conn, |now, c| c.finish(now, stream));
             }

@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use serde_json::json;
 
+use crate::api::ServerStatus;
+
 use super::Server;
 
 impl Server {
@@ -19,13 +21,19 @@ impl Server {
             (false, Some(_)) => "Follower",
             (false, None) => "Candidate",
         };
-        let last_contact = if known.is_self { "0" } else { "never" };
+        let last_contact = match self.leader.heard {
+            _ if known.is_self => "0".to_owned(),
+            Some(_) => format!("{:?}", self.ctx.last_contact),
+            None => "never".to_owned(),
+        };
         let servers = self.ctx.servers.len();
-        let voters: Vec<String> = self
-            .ctx
-            .servers
-            .iter()
-            .map(|server| format!("{{Suffrage:Voter ID:{} Address:{}}}", server.id, server.rpc_addr))
+        let count = |status| self.ctx.servers.iter().filter(|server| server.status == status).count().to_string();
+        let members = self.ctx.servers.iter().filter(|server| server.is_member);
+        let voters: Vec<String> = members
+            .map(|server| {
+                let suffrage = if server.voter { "Voter" } else { "Nonvoter" };
+                format!("{{Suffrage:{suffrage} ID:{} Address:{}}}", server.id, server.rpc_addr)
+            })
             .collect();
         let stats = json!({
             "nomad": {
@@ -44,14 +52,14 @@ impl Server {
                 "applied_index": index,
                 "fsm_pending": "0",
                 "latest_configuration": format!("[{}]", voters.join(" ")),
-                "num_peers": servers.saturating_sub(1).to_string(),
+                "num_peers": voters.len().saturating_sub(1).to_string(),
                 "last_contact": last_contact,
                 "protocol_version": "3",
             },
             "serf": {
                 "members": servers.to_string(),
-                "failed": "0",
-                "left": "0",
+                "failed": count(ServerStatus::Failed),
+                "left": count(ServerStatus::Left),
             },
             "runtime": {
                 "version": self.settings.version,

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use log::Level;
+
 use crate::api;
 use crate::api::outcome::Resolved;
 use crate::base::id::CallId;
@@ -13,6 +15,7 @@ use crate::wire::entry::var::LockName;
 use super::Server;
 use super::audit::{UNKNOWN_OUTCOME, Written};
 use super::calls::Step;
+use super::peers::members::Change;
 
 /// Proposals of the server itself.
 #[derive(Clone, Debug)]
@@ -31,17 +34,48 @@ pub(super) enum Internal {
     Reseal,
     /// A step of this restore.
     Restore(u64),
+    /// A server's record.
+    ServerWritten,
+    /// A change of the cluster, which is no write.
+    Member(Box<Change>),
     /// Nobody waits.
     Other,
 }
 
 impl Server {
+    /// How much room the disk has. A write that finds none would end the process: users' writes are refused before, and
+    /// taken again once there is a tenth more than the least (R8.17).
+    pub(super) fn note_space(&mut self, free: Option<u64>) {
+        let least = self.settings.min_free_bytes;
+        let Some(free) = free.filter(|_| least > 0) else { return };
+        let enough = if self.short_of_space.is_some() { least.saturating_add(least / 10) } else { least };
+        let was_short = self.short_of_space.is_some();
+        self.short_of_space = (free < enough).then_some(free);
+        if !was_short && let Some(text) = self.refused_for_space() {
+            self.log(Level::Error, text);
+        } else if was_short && self.short_of_space.is_none() {
+            self.log(Level::Info, format!("writes are taken again: free_bytes={free}"));
+        }
+    }
+
+    /// Why users' writes are refused for lack of space, if they are.
+    pub(super) fn refused_for_space(&self) -> Option<String> {
+        let (free, least) = (self.short_of_space?, self.settings.min_free_bytes);
+        Some(format!("writes are refused: the disk of the data folder has {free} bytes free, the least is {least}"))
+    }
+
     /// Writes on the server's own account.
     pub(super) fn propose_internal(&mut self, command: Command, internal: Internal) {
+        let id = self.internal_id(internal);
+        self.proposals.push(Proposal { id, session: None, command });
+    }
+
+    /// An id for something of the server's own that the consensus thread settles.
+    pub(super) fn internal_id(&mut self, internal: Internal) -> CallId {
         self.next_internal += 1;
         let id = CallId(self.next_internal);
         self.internal.insert(id, internal);
-        self.proposals.push(Proposal { id, session: None, command });
+        id
     }
 
     /// What became of a proposal.

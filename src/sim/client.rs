@@ -8,8 +8,9 @@ use crate::wire::first_byte::FirstByte;
 
 use super::ground::{Event, Ground};
 use super::history::{Asked, OperationId, Outcome};
-use super::network::{Fate, Got, LinkId, Side, Written};
+use super::network::{Fate, Got, LinkId, Place, Side, Written};
 use super::requests;
+use super::site::SiteNumber;
 use super::transport::{Heard, Transport};
 use super::workload::{Next, Role};
 
@@ -49,6 +50,8 @@ pub(super) struct Connection {
 /// One client.
 pub struct Client {
     pub(super) number: usize,
+    /// The server that it calls, or called last.
+    pub(super) site: SiteNumber,
     kinds: Vec<FirstByte>,
     pub(super) lanes: Vec<Lane>,
     pub(super) connection: Option<Connection>,
@@ -64,6 +67,7 @@ impl Client {
         let lanes = roles.into_iter().map(|role| Lane { role, busy: None, stream: None }).collect();
         Client {
             number,
+            site: number,
             kinds: kinds.to_vec(),
             lanes,
             connection: None,
@@ -112,10 +116,21 @@ impl Client {
             (true, false) => fate.reset_after = after,
             (true, true) => fate.silent_after = after,
         }
-        let link = ground.dial(self.number, fate);
+        let site = self.any_site(ground);
+        let link = ground.dial(Place::Client(self.number), site, fate);
         let transport = Transport::new(kind, ground.options.mux(), ground.now);
         self.connections += 1;
         self.connection = Some(Connection { link, number: self.connections, transport });
+    }
+
+    /// The server to call: the one of before, or, once that failed, any.
+    fn any_site(&mut self, ground: &mut Ground) -> SiteNumber {
+        let servers = ground.options.servers;
+        if servers > 1 && (self.site >= servers || ground.rng.chance(1, 2)) {
+            self.site = ground.rng.below(servers as u64) as usize;
+        }
+        self.site = self.site.min(servers - 1);
+        self.site
     }
 
     fn ask(&mut self, ground: &mut Ground, lane: usize, asked: Asked) {
@@ -136,7 +151,8 @@ impl Client {
         self.seq += 1;
         let (method, body) = requests::request(&asked, &ground.fleet);
         transport.call(stream, self.seq, method, &body);
-        let operation = ground.history.ask(self.number, now, asked.clone());
+        let life = ground.history.current_life(self.site);
+        let operation = ground.history.ask(self.number, life, now, asked.clone());
         ground.after(asked.wait() + PATIENCE, Event::Patience(self.number, operation));
         if let Some(lane) = self.lanes.get_mut(lane) {
             lane.busy = Some(Busy::Call { operation, asked, stream, seq: self.seq });
@@ -153,7 +169,8 @@ impl Client {
                 _ => ground.vanish(old),
             }
         }
-        let link = ground.dial(self.number, Fate::default());
+        let site = self.any_site(ground);
+        let link = ground.dial(Place::Client(self.number), site, Fate::default());
         ground.set_reading(link, Side::Client, false);
         let mut bytes: Vec<u8> = match ground.rng.below(4) {
             0 => b"\x06\x00\x01\x00\x01\x00\x00\x00\x01\x00\x00\x00\x00".to_vec(),
@@ -304,7 +321,8 @@ impl Client {
                 Err(why) => return self.garbled(ground, &why),
             }
         } else {
-            Outcome::Refused(head.error)
+            // A server that passed the call on says so.
+            Outcome::Refused(head.error.trim_start_matches("rpc error: ").to_owned())
         };
         ground.note(&format!("client {} {asked:?} -> {outcome:?}", self.number));
         ground.history.end(operation, ground.now, outcome.clone());
@@ -418,7 +436,9 @@ impl Client {
         // A node may take its time; for everything else a wire that is whole brings an answer.
         let is_call =
             matches!(ground.history.operations.get(operation).map(|o| &o.asked), Some(Asked::CallNode { .. }));
-        let whole = link.is_some_and(|link| !link.silent) && !is_call;
+        let calm =
+            ground.history.is_calm(Instant::ZERO + (ground.now - Instant::ZERO).saturating_sub(PATIENCE), ground.now);
+        let whole = link.is_some_and(|link| !link.silent) && !is_call && calm;
         let outcome = if whole { Outcome::TimedOut } else { Outcome::Unknown };
         ground.history.end(operation, ground.now, outcome);
         self.walk_away(ground);

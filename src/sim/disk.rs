@@ -87,6 +87,14 @@ impl Disk {
         self.snapshots.drain(..extra);
     }
 
+    /// A snapshot takes the place of everything: the log begins anew behind it.
+    pub fn install(&mut self, meta: SnapshotMeta, bytes: Vec<u8>, hard_state: HardState) {
+        self.snapshots = vec![(meta, bytes)];
+        self.log.clear();
+        self.write(&Persist { hard_state: Some(hard_state), ..Persist::default() });
+        self.sync();
+    }
+
     /// The power goes: of the log only the first `offset` bytes are left, but never fewer than were synced. Reads
     /// what there is, as the next process will; what is torn off is gone for good.
     ///

@@ -72,10 +72,42 @@ pub enum Fault {
     ForgetGrace,
     /// Locks whose time is over are not ended.
     ForgetExpiry,
+    /// A server votes for a second candidate of the same term.
+    VoteTwice,
+    /// The word that entries are on a disk counts for another server than the one that sent it.
+    SwapSender,
+    /// Entries count as agreed on once they are on the leader's own disk.
+    CommitEarly,
+    /// A follower is told that it leads.
+    ServeAsFollower,
+    /// A lease does not end.
+    EndlessLease,
+    /// The monotonic clock stands still while the process does, so that a lease outlives the pause.
+    ClockStopsInPause,
+    /// A server founds a cluster of its own.
+    FoundAlone,
+    /// A leader's snapshot is taken over without its last part.
+    SnapshotWithoutTail,
+    /// A leader's snapshot is told to be on disk, and is not.
+    ForgetInstall,
+    /// A piece of the state in memory is lost.
+    FlipState,
+    /// Entries are told to be on disk, and were not written.
+    AckUnwritten,
+    /// Term and vote are written as those of the beginning.
+    ForgetTerm,
+    /// A write of which nobody knows what became of it is told to have been refused.
+    UnknownAsRefused,
+    /// The cluster's file is told to be on disk, and is not.
+    ForgetCluster,
+    /// A leader takes its heartbeats for answered as soon as they are sent.
+    LeadAlone,
+    /// What a leader sends to be written comes as something else.
+    AlterEntry,
 }
 
 impl Fault {
-    /// All of them.
+    /// All that one server can make.
     pub const ALL: [Fault; 34] = [
         Fault::AckBeforeSync,
         Fault::SkipSync,
@@ -112,4 +144,29 @@ impl Fault {
         Fault::ForgetGrace,
         Fault::ForgetExpiry,
     ];
+
+    /// Those of a cluster.
+    pub const OF_CLUSTER: [Fault; 16] = [
+        Fault::VoteTwice,
+        Fault::SwapSender,
+        Fault::CommitEarly,
+        Fault::ServeAsFollower,
+        Fault::EndlessLease,
+        Fault::ClockStopsInPause,
+        Fault::FoundAlone,
+        Fault::SnapshotWithoutTail,
+        Fault::ForgetInstall,
+        Fault::FlipState,
+        Fault::AckUnwritten,
+        Fault::ForgetTerm,
+        Fault::UnknownAsRefused,
+        Fault::ForgetCluster,
+        Fault::LeadAlone,
+        Fault::AlterEntry,
+    ];
+
+    /// Whether it takes several servers to make it.
+    pub fn is_of_cluster(self) -> bool {
+        Fault::OF_CLUSTER.contains(&self)
+    }
 }

@@ -1,5 +1,5 @@
-//! What everything in the world stands on: the time, the seed, the queue of what is to come, the wires, the disk, and
-//! what is written down. Decides nothing by itself.
+//! What everything in the world stands on: the time, the seed, the queue of what is to come, the wires, the machines,
+//! and what is written down. Decides nothing by itself.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -7,16 +7,19 @@ use std::time::Duration;
 use crate::base::id::{CallId, Index};
 use crate::base::rng::Rng;
 use crate::base::time::{Instant, WallTime};
-use crate::consensus::{Notice, Proposal};
+use crate::consensus::{self, Notice, Proposal};
 use crate::server::port::JobOutcome;
 
-use super::disk::Disk;
+use super::errands::Errand;
 use super::fault::Fault;
 use super::history::History;
+use super::nemesis::ClusterNemesis;
 use super::network::{LinkId, Network, Side};
 use super::options::Options;
+use super::site::{Site, SiteNumber};
 use super::trace::Trace;
 use super::truth::Truth;
+use super::watch::Watch;
 
 /// Where the calendar of the world begins: 2026-01-01T00:00:00Z.
 const EPOCH_UNIX_NANOS: i64 = 1_767_225_600_000_000_000;
@@ -39,15 +42,19 @@ pub enum Event {
     Patience(usize, usize),
     /// A client answers a call of the server's: its connection's number, the stream, and what.
     Answer(usize, u64, u32, Vec<u8>),
-    /// The world does something to the server.
-    Nemesis(Nemesis),
+    /// The world does something to a server.
+    Nemesis(SiteNumber, Nemesis),
+    /// The world does something to the cluster.
+    Cluster(ClusterNemesis),
 }
 
 /// On a wire.
 #[derive(Debug)]
 pub enum Net {
-    /// A connection reaches the server.
+    /// A connection reaches a server.
     Accept(LinkId),
+    /// A server that dialled learns that its connection is there.
+    Connected(LinkId),
     /// Bytes reach an end.
     Arrive(LinkId, Side, Vec<u8>),
     /// The word that no more will come reaches an end.
@@ -60,6 +67,8 @@ pub enum Net {
     Writable(LinkId, Side),
     /// The system gives up a connection that has gone silent.
     Expire(LinkId),
+    /// The same when bytes are held back still since then.
+    GiveUp(LinkId, u64),
 }
 
 /// Between the threads of a process.
@@ -67,6 +76,12 @@ pub enum Net {
 pub enum Inner {
     /// Proposals reach the consensus thread.
     Commands(Vec<Proposal>),
+    /// Inputs for the replica, before any proposal that waits.
+    Lane(Vec<consensus::Input>),
+    /// What was asked of the machine beside the log is done.
+    Done(Errand),
+    /// A dial has had its time.
+    DialTimeout(LinkId),
     /// Proposals that wait for room are tried again, or given up.
     RetryProposals,
     /// A root is published late (a planted fault).
@@ -86,7 +101,7 @@ pub enum Inner {
     /// The loop writes to sockets, at the end of its turn.
     Flush,
     /// A closed socket has had its time.
-    Parting(LinkId),
+    Parting(LinkId, Side),
     /// The process reads its own facts.
     Facts,
 }
@@ -145,8 +160,6 @@ impl Queue {
 pub struct Ground {
     /// The time.
     pub now: Instant,
-    /// How far the calendar was set, nanoseconds.
-    pub calendar_offset: i64,
     /// All chance.
     pub rng: Rng,
     /// What is to come.
@@ -155,18 +168,16 @@ pub struct Ground {
     pub trace: Trace,
     /// The wires.
     pub network: Network,
-    /// The server's disk.
-    pub disk: Disk,
-    /// Private signing keys on it: id and seed.
-    pub signing_keys: BTreeMap<String, [u8; 32]>,
-    /// What a sync takes at least.
-    pub sync_time: Duration,
-    /// The next sync fails.
-    pub disk_fails: bool,
+    /// The machines of the servers.
+    pub sites: Vec<Site>,
     /// What was asked and answered.
     pub history: History,
-    /// What the log should hold.
+    /// What was applied.
     pub truth: Truth,
+    /// What is looked at as it happens.
+    pub watch: Watch,
+    /// Things done to the servers, by kind.
+    pub injected: BTreeMap<&'static str, u64>,
     /// What this world is like.
     pub options: Options,
     /// The last lines of the server's log, with their times.
@@ -193,11 +204,21 @@ pub struct FleetNode {
     pub version: &'static str,
 }
 
+fn site(options: &Options, rng: &mut Rng) -> Site {
+    let mut site = Site { sync_time: options.sync_time, ..Site::default() };
+    site.disk.trusts_tail = options.fault == Some(Fault::ForgetTornTail);
+    if options.servers > 1 {
+        let most = options.skew_ppm;
+        site.clock.ppm = i64::try_from(rng.below(2 * most.unsigned_abs() + 1)).unwrap_or(0) - most;
+        site.clock.offset = rng.below(1_000_000_000_000);
+    }
+    site
+}
+
 impl Ground {
     /// A world's ground, before anything has happened.
     pub fn new(options: Options) -> Ground {
         let mut rng = Rng::from_seed(options.seed);
-        let mut disk = Disk::default();
         let fleet: Vec<FleetNode> = (0..options.nodes + options.silent_nodes)
             .map(|number| FleetNode {
                 id: rng.uuid(),
@@ -206,21 +227,20 @@ impl Ground {
                 version: ["1.8.2", "2.0.5"][number % 2],
             })
             .collect();
-        let history = History { nodes: fleet.iter().map(|node| node.id.clone()).collect(), ..History::default() };
-        disk.trusts_tail = options.fault == Some(Fault::ForgetTornTail);
+        let nodes = fleet.iter().map(|node| node.id.clone()).collect();
+        let history = History { nodes, is_cluster: options.servers > 1, ..History::default() };
+        let sites = (0..options.servers + options.spares).map(|_| site(&options, &mut rng)).collect();
         Ground {
             now: Instant::ZERO,
-            calendar_offset: 0,
             rng,
             queue: Queue::default(),
             trace: Trace::default(),
             network: Network::default(),
-            disk,
-            signing_keys: BTreeMap::new(),
-            sync_time: options.sync_time,
-            disk_fails: false,
+            sites,
             history,
             truth: Truth::default(),
+            watch: Watch::default(),
+            injected: BTreeMap::new(),
             log: VecDeque::new(),
             faults_done: 0,
             fleet,
@@ -230,10 +250,31 @@ impl Ground {
         }
     }
 
-    /// The calendar.
-    pub fn wall(&self) -> WallTime {
+    /// The calendar of a machine.
+    pub fn wall(&self, site: SiteNumber) -> WallTime {
         let nanos = i64::try_from(self.now.as_nanos()).unwrap_or(i64::MAX);
-        WallTime::from_unix_nanos(EPOCH_UNIX_NANOS.saturating_add(nanos).saturating_add(self.calendar_offset))
+        let offset = self.sites.get(site).map_or(0, |site| site.calendar_offset);
+        WallTime::from_unix_nanos(EPOCH_UNIX_NANOS.saturating_add(nanos).saturating_add(offset))
+    }
+
+    /// The monotonic clock of a machine.
+    pub fn clock(&self, site: SiteNumber) -> Instant {
+        self.sites.get(site).map_or(self.now, |site| site.clock.read(self.now))
+    }
+
+    /// When the monotonic clock of a machine shows this.
+    pub fn when(&self, site: SiteNumber, shown: Instant) -> Instant {
+        self.sites.get(site).map_or(shown, |site| site.clock.when(shown))
+    }
+
+    /// A machine.
+    pub fn site(&mut self, site: SiteNumber) -> &mut Site {
+        &mut self.sites[site]
+    }
+
+    /// Counts something that is done to the servers.
+    pub fn inject(&mut self, kind: &'static str) {
+        *self.injected.entry(kind).or_default() += 1;
     }
 
     /// Something happens after a while.
@@ -258,11 +299,21 @@ impl Ground {
 
     /// Whether the planted fault is this one and is to show now, in `of` of a hundred cases.
     pub fn fault(&mut self, fault: Fault, of: u64) -> bool {
+        if fault.is_of_cluster() && self.options.servers == 1 {
+            return false;
+        }
         // Chance is drawn in any case: a planted fault does not change the rest of the run before it shows.
         let draw = self.rng.chance(of, 100);
         let now = draw && self.options.fault == Some(fault);
         self.faults_done += u64::from(now);
         now
+    }
+
+    /// How much of a machine's log a power cut leaves.
+    pub fn torn_at(&mut self, site: SiteNumber) -> usize {
+        let disk = &self.site(site).disk;
+        let (synced, len) = (disk.synced(), disk.len());
+        synced + self.rng.below((len - synced) as u64 + 1) as usize
     }
 
     /// Keeps a line for whoever looks at a failure.

@@ -15,6 +15,7 @@ use crate::wire::entry::var::{LockName, VarOp, VarOpKind};
 
 use super::fault::Fault;
 use super::ground::Ground;
+use super::site::SiteNumber;
 
 /// What planted faults remember of one process.
 #[derive(Debug, Default)]
@@ -29,7 +30,13 @@ pub(super) struct Harm {
 
 impl Harm {
     /// Writes leave the server.
-    pub(super) fn proposals(&mut self, ground: &mut Ground, state: &State, proposals: &mut Vec<Proposal>) {
+    pub(super) fn proposals(
+        &mut self,
+        ground: &mut Ground,
+        site: SiteNumber,
+        state: &State,
+        proposals: &mut Vec<Proposal>,
+    ) {
         let mut before = Vec::new();
         for proposal in proposals.iter_mut() {
             match &mut proposal.command {
@@ -40,7 +47,7 @@ impl Harm {
                     }
                     for op in &mut body.ops {
                         self.harm_write(ground, state, op);
-                        if let Some(name) = lock_in_delay(ground, state, op) {
+                        if let Some(name) = lock_in_delay(ground, site, state, op) {
                             before.push(name);
                         }
                     }
@@ -122,11 +129,11 @@ impl Harm {
 }
 
 /// A lock that is over but for its delay, which a caller gets all the same.
-fn lock_in_delay(ground: &mut Ground, state: &State, op: &VarOp) -> Option<LockName> {
+fn lock_in_delay(ground: &mut Ground, site: SiteNumber, state: &State, op: &VarOp) -> Option<LockName> {
     let var = state.var(&op.namespace, &op.path)?;
     let lock = var.lock.as_ref()?;
     let over =
-        op.kind == VarOpKind::LockAcquire && *lock.id != *op.lock_id && lock.deadline <= ground.wall().unix_nanos();
+        op.kind == VarOpKind::LockAcquire && *lock.id != *op.lock_id && lock.deadline <= ground.wall(site).unix_nanos();
     if !over || !ground.fault(Fault::AcquireInDelay, 100) {
         return None;
     }

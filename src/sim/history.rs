@@ -7,7 +7,9 @@ use std::time::Duration;
 use crate::base::time::Instant;
 use crate::state::node::NodeStatus;
 
+use super::site::SiteNumber;
 use super::variables::{VarAnswered, VarAsked};
+use super::watch::Reign;
 
 /// A node of the simulated fleet, by its place in the list.
 pub type NodeNumber = usize;
@@ -266,9 +268,11 @@ pub struct Subscription {
     pub whole: bool,
 }
 
-/// One process of the server.
+/// One process of a server.
 #[derive(Clone, Debug)]
 pub struct Life {
+    /// On which machine.
+    pub site: SiteNumber,
     /// When it began.
     pub started: Instant,
     /// When it said that it was ready.
@@ -292,6 +296,14 @@ pub struct History {
     pub subscriptions: Vec<Subscription>,
     /// In order.
     pub lives: Vec<Life>,
+    /// In the order in which they began.
+    pub reigns: Vec<Reign>,
+    /// When something was done to the cluster, and when all should be well again. Empty in a world of one server.
+    pub troubles: Vec<(Instant, Instant)>,
+    /// Machines whose process stood still: from and to.
+    pub pauses: Vec<(SiteNumber, Instant, Instant)>,
+    /// There are several servers.
+    pub is_cluster: bool,
     /// What was seen to be wrong where it happened: bytes that no server sends, for example.
     pub wrongs: Vec<String>,
 }
@@ -300,18 +312,18 @@ pub struct History {
 pub const SERVER: usize = usize::MAX;
 
 impl History {
-    /// Writes down that something is asked.
-    pub fn ask(&mut self, client: usize, now: Instant, asked: Asked) -> OperationId {
-        let life = self.current_life();
+    /// Writes down that something is asked of a process.
+    pub fn ask(&mut self, client: usize, life: usize, now: Instant, asked: Asked) -> OperationId {
         let outcome = Outcome::Pending;
         let returned = Instant::from_nanos(u64::MAX);
         self.operations.push(Operation { client, life, asked, invoked: now, returned, outcome });
         self.operations.len() - 1
     }
 
-    /// The process that what is asked now can reach: the one that runs, or else the next.
-    pub fn current_life(&self) -> usize {
-        self.lives.iter().filter(|life| life.ended.is_some()).count()
+    /// The process on a machine that what is asked now can reach: the one that runs, or else the next.
+    pub fn current_life(&self, site: SiteNumber) -> usize {
+        let runs = |life: &&(usize, &Life)| life.1.site == site && life.1.ended.is_none();
+        self.lives.iter().enumerate().rev().find(|life| runs(&life)).map_or(self.lives.len(), |(number, _)| number)
     }
 
     /// Writes down how it ended. The first end counts.
@@ -324,9 +336,15 @@ impl History {
         }
     }
 
-    /// The process that runs, or ran last.
-    pub fn life(&mut self) -> Option<&mut Life> {
-        self.lives.last_mut()
+    /// Whether nothing was done to the cluster in this time, nor so shortly before that it may still suffer.
+    pub fn is_calm(&self, from: Instant, to: Instant) -> bool {
+        !self.troubles.iter().any(|(begin, end)| *begin <= to && from <= *end)
+    }
+
+    /// Whether the same server led all the time.
+    pub fn is_one_reign(&self, from: Instant, to: Instant) -> bool {
+        let all = |reign: &&Reign| reign.from <= from && reign.to.is_none_or(|end| end >= to);
+        !self.is_cluster || self.reigns.iter().any(|reign| all(&reign))
     }
 
     /// The number of a node.

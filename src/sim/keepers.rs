@@ -68,6 +68,9 @@ impl Keeper {
     /// What to do next.
     pub fn next(&mut self, ground: &mut Ground) -> Next {
         let path = ground.rng.below(PATHS.len() as u64) as usize;
+        if ground.options.servers > 1 && ground.rng.chance(1, 4) {
+            return Next::Ask(Asked::Var(VarAsked::Glance { path }));
+        }
         let asked = match ground.rng.below(100) {
             0..60 => VarAsked::Apply(self.write(ground, path)),
             60..70 => {

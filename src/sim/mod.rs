@@ -1,42 +1,51 @@
-//! A seeded world: one server with its clients in one thread on virtual time, with faults of the network, the disk,
-//! the clock and the process, and checkers that look at what came of it. Everything follows from a seed, so that a
-//! seed replays whatever was found.
+//! A seeded world: one server, or a cluster of them, with its clients in one thread on virtual time, with faults of the
+//! network, the disks, the clocks, the processes and the members, and checkers that look at what came of it. Everything
+//! follows from a seed, so that a seed replays whatever was found.
 //!
 //! Performs the outputs of the server and of the replica in memory, as `edge` does with the kernel. Touches no clock,
 //! socket, file or thread. (Reliability notes, goals 1 to 4 and 15; models: TigerBeetle `src/vopr.zig`, FoundationDB.)
 //!
 //! ```text
 //! world      time, and what happens next
-//! ground     what all of it stands on        process, sockets        the server's event loop
-//!                                            writer, jobs            its other threads
+//! ground     what all of it stands on        process, sockets        a server's event loop
+//! site       a server's machine              writer, jobs, errands   its other threads
+//! nemesis    what is done to servers         rest                    how they end
+//! watch      what must always hold between servers
 //! network    wires                           client, subscriber      the other end of them
 //!                                            transport, requests     what they say and hear
 //! disk       the log and the snapshots       workload                what they do
 //! history    what was asked and answered     truth                   what the log should hold
 //! variables  what is asked about variables   keepers                 who keeps them and takes turns at locks
-//! harm       what goes wrong with them, when a mistake is planted
+//! harm, cluster_harm     what goes wrong, when a mistake is planted
 //! check      is all of that right?           fault                   mistakes, to see that it can be wrong
 //! ```
 
 pub mod check;
 pub mod client;
+mod cluster_harm;
+pub mod cuts;
 pub mod disk;
+pub mod errands;
 pub mod fault;
 pub mod ground;
 mod harm;
 pub mod history;
 pub mod jobs;
 pub mod keepers;
+pub mod nemesis;
 pub mod network;
 pub mod options;
 pub mod process;
 pub mod requests;
+mod rest;
+pub mod site;
 mod sockets;
 mod subscriber;
 pub mod trace;
 pub mod transport;
 pub mod truth;
 pub mod variables;
+pub mod watch;
 pub mod workload;
 pub mod world;
 pub mod writer;
@@ -50,7 +59,17 @@ pub fn run(seed: u64) -> Report {
     World::new(Options::from_seed(seed)).run()
 }
 
-/// The same with a mistake of the edge in it.
+/// Lives through the world of a seed that has several servers.
+pub fn run_cluster(seed: u64) -> Report {
+    World::new(Options::cluster(seed)).run()
+}
+
+/// The same with a mistake of a machine, or of a server, in it.
+pub fn run_cluster_with_fault(seed: u64, fault: Fault) -> Report {
+    World::new(Options::planted(seed, fault)).run()
+}
+
+/// The world of one server with a mistake of the edge in it.
 pub fn run_with_fault(seed: u64, fault: Fault) -> Report {
     World::new(Options { fault: Some(fault), ..Options::from_seed(seed) }).run()
 }

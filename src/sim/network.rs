@@ -1,21 +1,26 @@
-//! Wires between clients and the server: delay, cut and merged pieces, full buffers, resets at any byte, ends that go
-//! silent, and clients that vanish. Knows nothing of what flows.
+//! Wires between clients and servers, and between servers: delay, cut and merged pieces, full buffers, resets at any
+//! byte, ends that go silent, clients that vanish, and ways that are cut: what is sent on them is held back until they
+//! are mended, or until the system gives the wire up. Knows nothing of what flows.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use crate::base::time::Instant;
 
+use super::cuts::{Held, Slow};
 use super::ground::{Event, Ground, Net};
+use super::site::SiteNumber;
 
 /// Names a connection; never used again.
 pub type LinkId = u64;
 
 /// Between two reads of one end.
 const READ_PAUSE: Duration = Duration::from_micros(40);
+/// Bytes of the smallest buffer between servers.
+const SERVER_ROOM: usize = 8 * 1024;
 
 /// An end of a wire.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Side {
     /// The one that dialled.
     Client,
@@ -24,7 +29,8 @@ pub enum Side {
 }
 
 impl Side {
-    fn other(self) -> Side {
+    /// The other one.
+    pub fn other(self) -> Side {
         match self {
             Side::Client => Side::Server,
             Side::Server => Side::Client,
@@ -64,13 +70,13 @@ pub enum Got {
 }
 
 #[derive(Debug)]
-struct End {
+pub(super) struct End {
     open: bool,
     arrived: VecDeque<u8>,
     flying: usize,
     fin: bool,
     fin_told: bool,
-    last_arrival: Instant,
+    pub(super) last_arrival: Instant,
     reading: bool,
     read_queued: bool,
     /// The other end waits for room here.
@@ -93,22 +99,54 @@ impl End {
     }
 }
 
+/// Who stands at an end of a wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// A client.
+    Client(usize),
+    /// A server's machine.
+    Site(SiteNumber),
+}
+
 /// One wire.
 #[derive(Debug)]
 pub struct Link {
     /// Who dialled.
-    pub client: usize,
+    pub from: Place,
+    /// Whom.
+    pub to: SiteNumber,
     /// Nothing passes any more, and nobody is told.
     pub silent: bool,
-    latency: Duration,
+    pub(super) latency: Duration,
     room: usize,
     fate: Fate,
     bytes: u64,
     ends: [End; 2],
+    accepted: bool,
+    /// By the end that it goes to.
+    pub(super) held: [VecDeque<Held>; 2],
+    /// How often something was held back.
+    pub(super) holds: u64,
 }
 
 impl Link {
-    fn end(&mut self, side: Side) -> &mut End {
+    /// Who stands at an end.
+    pub fn place(&self, side: Side) -> Place {
+        match side {
+            Side::Client => self.from,
+            Side::Server => Place::Site(self.to),
+        }
+    }
+
+    pub(super) fn held(&mut self, to: Side) -> &mut VecDeque<Held> {
+        let [client, server] = &mut self.held;
+        match to {
+            Side::Client => client,
+            Side::Server => server,
+        }
+    }
+
+    pub(super) fn end(&mut self, side: Side) -> &mut End {
         let [client, server] = &mut self.ends;
         match side {
             Side::Client => client,
@@ -120,8 +158,11 @@ impl Link {
 /// All wires.
 #[derive(Debug, Default)]
 pub struct Network {
-    links: BTreeMap<LinkId, Link>,
+    pub(super) links: BTreeMap<LinkId, Link>,
     next: LinkId,
+    /// Ways on which nothing gets through: from and to.
+    pub(super) cuts: BTreeSet<(Place, Place)>,
+    pub(super) slow: BTreeMap<(Place, Place), Slow>,
 }
 
 impl Network {
@@ -142,15 +183,19 @@ impl Network {
 }
 
 impl Ground {
-    /// A client dials.
-    pub fn dial(&mut self, client: usize, fate: Fate) -> LinkId {
+    /// Somebody dials a server.
+    pub fn dial(&mut self, from: Place, to: SiteNumber, fate: Fate) -> LinkId {
         self.network.next += 1;
         let id = self.network.next;
         let latency = self.rng.jitter(self.options.latency);
         // A long list through a small buffer takes long, and is no more of a test.
-        let room = (256 << self.rng.below(9)).max(self.options.silent_nodes * 128);
+        let least = if matches!(from, Place::Site(_)) { SERVER_ROOM } else { self.options.silent_nodes * 128 };
+        let room = (256 << self.rng.below(9)).max(least);
         let ends = [End::new(self.now), End::new(self.now)];
-        self.network.links.insert(id, Link { client, silent: false, latency, room, fate, bytes: 0, ends });
+        let held = [VecDeque::new(), VecDeque::new()];
+        let link =
+            Link { from, to, silent: false, latency, room, fate, bytes: 0, ends, accepted: false, held, holds: 0 };
+        self.network.links.insert(id, link);
         self.after(latency, Event::Net(Net::Accept(id)));
         id
     }
@@ -189,7 +234,16 @@ impl Ground {
         let (to_reset, to_silence) = (left(link.fate.reset_after), left(link.fate.silent_after));
         let passed = (bytes.len() as u64).min(to_reset).min(to_silence);
         link.bytes += passed;
-        let arrival = (now + link.latency + delay).max(link.end(from.other()).last_arrival);
+        let (near, far) = (link.place(from), link.place(from.other()));
+        if self.network.is_cut(near, far) || !self.network.holds_nothing(id, from.other()) {
+            return self.hold(id, from.other(), Held::Bytes(bytes.get(..passed as usize).unwrap_or_default().to_vec()));
+        }
+        let slow = self.network.slow.get(&(near, far)).copied().unwrap_or_default();
+        let Some(link) = self.network.links.get_mut(&id) else { return };
+        let mut arrival = (now + link.latency + slow.latency + delay).max(link.end(from.other()).last_arrival);
+        if let Some(pace) = slow.bytes_per_second {
+            arrival += Duration::from_micros(passed * 1_000_000 / pace.max(1));
+        }
         link.end(from.other()).last_arrival = arrival;
         let went_silent = passed == to_silence;
         link.silent |= went_silent;
@@ -230,8 +284,9 @@ impl Ground {
         let Some(link) = self.network.links.get_mut(&id) else { return };
         let end = link.end(to);
         let something = !end.arrived.is_empty() || (end.fin && !end.fin_told);
-        if something && end.reading && end.open && !end.read_queued {
-            end.read_queued = true;
+        let ready = end.reading && end.open && !end.read_queued;
+        if something && ready && (link.accepted || to == Side::Client) {
+            link.end(to).read_queued = true;
             self.after(READ_PAUSE, Event::Net(Net::Read(id, to)));
         }
     }
@@ -285,7 +340,7 @@ impl Ground {
         link.end(from).arrived.clear();
         let at = (now + link.latency).max(link.end(from.other()).last_arrival);
         let silent = link.silent;
-        if !silent {
+        if !silent && !self.held_back(id, from.other(), Held::Fin) {
             self.queue.push(at, Event::Net(Net::Fin(id, from.other())));
         }
         self.forget_if_over(id);
@@ -296,7 +351,7 @@ impl Ground {
         let Some(link) = self.network.links.get_mut(&id) else { return };
         link.end(from).open = false;
         let (latency, silent) = (link.latency, link.silent);
-        if !silent {
+        if !silent && !self.held_back(id, from.other(), Held::Reset) {
             self.after(latency, Event::Net(Net::Reset(id, from.other())));
         }
         self.forget_if_over(id);
@@ -319,11 +374,24 @@ impl Ground {
         // The other end's packets meet a socket that is gone.
         let other_open = link.end(to.other()).open;
         let (latency, silent) = (link.latency, link.silent);
-        if other_open && !silent {
+        if other_open && !silent && !self.held_back(id, to.other(), Held::Reset) {
             self.after(latency, Event::Net(Net::Reset(id, to.other())));
         }
         self.forget_if_over(id);
         was_open
+    }
+
+    /// A server took the connection: what came before is read.
+    pub fn accepted(&mut self, id: LinkId) {
+        if let Some(link) = self.network.links.get_mut(&id) {
+            link.accepted = true;
+        }
+        self.queue_read(id, Side::Server);
+    }
+
+    /// How long one way takes on a wire.
+    pub fn latency_of(&self, id: LinkId) -> Duration {
+        self.network.links.get(&id).map_or(Duration::ZERO, |link| link.latency)
     }
 
     fn forget_if_over(&mut self, id: LinkId) {

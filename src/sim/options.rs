@@ -2,15 +2,17 @@
 
 use std::time::Duration;
 
+use crate::base::id::ReplicaId;
 use crate::base::rng::Rng;
 use crate::base::time::Instant;
 use crate::conn;
 use crate::conn::Security;
 use crate::consensus;
 use crate::mux::limits::Limits as MuxLimits;
-use crate::server::port::Settings;
+use crate::server::port::{ClusterFile, Settings};
 
 use super::fault::Fault;
+use super::site::{SiteNumber, address, replica_id, server_id};
 
 /// What a world is like.
 #[derive(Clone, Debug)]
@@ -29,6 +31,16 @@ pub struct Options {
     pub silent_nodes: usize,
     /// Clients beside the nodes.
     pub others: usize,
+    /// Servers that the world begins with.
+    pub servers: usize,
+    /// More machines, whose servers join later.
+    pub spares: usize,
+    /// The consensus thread does nothing else while it syncs.
+    pub disk_blocks: bool,
+    /// How wrong the monotonic clocks of machines go at most, millionths.
+    pub skew_ppm: i64,
+    /// Bytes of a snapshot's chunk between servers.
+    pub chunk_bytes: usize,
     /// Clients that take turns at locks.
     pub lockers: usize,
     /// Clients that write and read variables.
@@ -78,12 +90,64 @@ impl Options {
             commands_max: pick(&mut rng, &[2, 1024, 1024]) as usize,
             lockers: pick(&mut rng, &[0, 2, 3, 4]) as usize,
             keepers: pick(&mut rng, &[0, 1, 1]) as usize,
+            servers: 1,
+            spares: 0,
+            disk_blocks: true,
+            skew_ppm: 0,
+            chunk_bytes: 64 * 1024,
         }
+    }
+
+    /// The world of a seed with several servers.
+    pub fn cluster(seed: u64) -> Options {
+        let mut rng = Rng::from_seed(seed ^ 0x636c_7573_7465_7200);
+        let pick = |rng: &mut Rng, from: &[u64]| from[rng.below(from.len() as u64) as usize];
+        let alone = Options::from_seed(seed);
+        Options {
+            silent_nodes: 0,
+            nodes: alone.nodes.min(3),
+            busy: Duration::from_secs(pick(&mut rng, &[30, 40, 60])),
+            latency: Duration::from_micros(pick(&mut rng, &[50, 1_000, 5_000])),
+            sync_time: Duration::from_micros(pick(&mut rng, &[50, 1_000, 5_000])),
+            thread_delay: Duration::from_micros(pick(&mut rng, &[20, 500, 5_000])),
+            bad_wires: pick(&mut rng, &[0, 0, 10]),
+            nemeses: pick(&mut rng, &[0, 3, 6, 10]),
+            snapshot_entries: pick(&mut rng, &[8, 30, 10_000]),
+            window_bytes: 256 * 1024,
+            commands_max: 1024,
+            lockers: alone.lockers.min(2),
+            servers: pick(&mut rng, &[3, 3, 3, 5]) as usize,
+            spares: pick(&mut rng, &[0, 0, 1]) as usize,
+            disk_blocks: pick(&mut rng, &[0, 1]) == 1,
+            skew_ppm: i64::try_from(pick(&mut rng, &[0, 50, 500])).unwrap_or(0),
+            chunk_bytes: pick(&mut rng, &[200, 4096, 256 * 1024]) as usize,
+            ..alone
+        }
+    }
+
+    /// The world of a seed with several servers and a mistake in it: much happens, so that the mistake shows soon.
+    pub fn planted(seed: u64, fault: Fault) -> Options {
+        let usual = Options::cluster(seed);
+        let snapshot_entries = match fault {
+            Fault::SnapshotWithoutTail | Fault::ForgetInstall => 8,
+            _ => usual.snapshot_entries,
+        };
+        Options { fault: Some(fault), nemeses: usual.nemeses.max(8), snapshot_entries, ..usual }
+    }
+
+    /// As raft names the server of a machine.
+    pub fn replica_id(&self, site: SiteNumber) -> ReplicaId {
+        if self.servers == 1 { ReplicaId(1) } else { replica_id(site) }
     }
 
     /// When clients stop to begin new things.
     pub fn quiet_at(&self) -> Instant {
         Instant::ZERO + self.busy
+    }
+
+    /// A world that does more than this has run away.
+    pub fn max_steps(&self) -> u64 {
+        if self.servers == 1 { 3_000_000 } else { 30_000_000 }
     }
 
     /// Yamux, of both sides.
@@ -93,33 +157,48 @@ impl Options {
 
     /// Of the replica.
     pub fn replica(&self) -> consensus::Limits {
+        let alone = self.servers == 1;
         consensus::Limits {
             max_entry_bytes: 1024 * 1024,
             warn_entry_bytes: 1024 * 1024,
             snapshot_entries: self.snapshot_entries,
             snapshot_bytes: 64 * 1024 * 1024,
-            tick: Duration::from_millis(100),
-            election_ticks: 10,
-            heartbeat_ticks: 1,
+            tick: if alone { Duration::from_millis(100) } else { ELECTION_TIMEOUT / 20 },
+            election_ticks: if alone { 10 } else { 20 },
+            heartbeat_ticks: if alone { 1 } else { 4 },
+            stalled_sync: if alone { Duration::from_secs(10) } else { 2 * ELECTION_TIMEOUT },
             max_waiting_proposals: 4096,
         }
     }
 
-    /// Of the server. `life` numbers its processes.
-    pub fn settings(&self, life: usize) -> Settings {
+    /// Of the server of a machine. `life` numbers its processes, `cluster` is what the last one kept.
+    pub fn settings(&self, site: SiteNumber, life: usize, cluster: ClusterFile) -> Settings {
+        let founders = 0..self.servers;
         Settings {
-            name: "hf1".to_owned(),
-            server_id: "00000000-0000-4000-8000-000000000001".to_owned(),
+            name: format!("hf{}", site + 1),
+            server_id: server_id(site),
             region: REGION.to_owned(),
             datacenter: "dc1".to_owned(),
-            advertise_rpc: "10.0.0.1:4647".to_owned(),
-            advertise_http: "10.0.0.1:4646".to_owned(),
-            bootstrap_expect: 1,
+            advertise_rpc: address(site),
+            advertise_http: format!("10.0.0.{}:4646", site + 1),
+            bootstrap_expect: self.servers as u64,
+            join: founders.filter(|other| *other != site).map(address).collect(),
+            regions: Vec::new(),
+            replica: self.replica_id(site),
+            cluster,
+            dial_tls: None,
+            dead_server_after: Duration::ZERO,
+            election_timeout: ELECTION_TIMEOUT,
+            min_free_bytes: 0,
+            digest_entries: if self.servers == 1 { 0 } else { 16 },
+            pool_idle_timeout: Duration::from_secs(120),
             conn: conn::Limits {
                 handshake_timeout: Duration::from_secs(5),
                 max_message_bytes: 1024 * 1024,
                 max_partial_bytes: 1024 * 1024,
                 max_unsent_bytes: 1024 * 1024,
+                idle_streams: 64,
+                max_raft_unsent_bytes: 8 * 1024 * 1024,
                 mux: self.mux(),
                 http_max_head_bytes: 16 * 1024,
                 http_max_body_bytes: 64 * 1024,
@@ -157,6 +236,8 @@ impl Options {
 
 /// The region of the world.
 pub const REGION: &str = "global";
+/// Without a word for so long, a leader is elected anew.
+pub const ELECTION_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long a request waits for a leader.
 pub const HOLD_TIMEOUT: Duration = Duration::from_secs(5);
 /// The least TTL of a heartbeat.

@@ -22,12 +22,15 @@ use crate::server::port::{Input, Output, ProcessFacts};
 use crate::state::State;
 use crate::wire::entry::Command;
 
+use super::cluster_harm::ClusterHarm;
+use super::errands::Errands;
 use super::fault::Fault;
 use super::ground::{Event, Ground, Inner};
 use super::harm::Harm;
 use super::history::{Answered, Asked, OperationId, Outcome, SERVER};
 use super::jobs::Jobs;
 use super::network::{LinkId, Side};
+use super::site::SiteNumber;
 use super::sockets::Socket;
 use super::writer::Writer;
 
@@ -40,8 +43,10 @@ const FACTS_EVERY: Duration = Duration::from_secs(10);
 
 /// One process.
 pub struct Process {
-    /// Its number, from 0.
+    /// Its number, from 0, among all processes.
     pub life: usize,
+    /// The machine that it runs on.
+    pub site: SiteNumber,
     /// The machine.
     pub server: Server,
     pub(super) root: Arc<ArcSwap<State>>,
@@ -49,7 +54,7 @@ pub struct Process {
     pub(super) jobs: Jobs,
     pub(super) sockets: BTreeMap<ConnId, Socket>,
     pub(super) ids: Slab<()>,
-    pub(super) by_link: BTreeMap<LinkId, ConnId>,
+    pub(super) by_link: BTreeMap<(LinkId, Side), ConnId>,
     pub(super) dirty: BTreeSet<ConnId>,
     pub(super) flush_queued: bool,
     /// Inputs that came of performing outputs.
@@ -64,8 +69,11 @@ pub struct Process {
     /// Stands still until then.
     pub paused_until: Instant,
     last_commands_at: Instant,
+    pub(super) last_lane_at: Instant,
     pub(super) last_notices_at: Instant,
+    pub(super) errands: Errands,
     pub(super) harm: Harm,
+    pub(super) cluster_harm: ClusterHarm,
     /// Not published yet (a planted fault).
     pub(super) late_root: Option<Arc<State>>,
 }
@@ -75,17 +83,21 @@ impl Process {
     ///
     /// # Errors
     /// What the disk gives makes no sense.
-    pub fn start(ground: &mut Ground, life: usize) -> Result<Process, String> {
-        let recovered = ground.disk.recover()?;
-        ground.truth.recover(&recovered)?;
+    pub fn start(ground: &mut Ground, site: SiteNumber, life: usize) -> Result<Process, String> {
+        let recovered = ground.site(site).disk.recover()?;
+        ground.site(site).log.recover(&recovered)?;
+        ground.truth.check_snapshot(&recovered)?;
         let seed = ground.rng.next_u64();
-        let writer = Writer::new(&ground.options, seed, recovered, ground.now)?;
+        let (now, shown, wall) = (ground.now, ground.clock(site), ground.wall(site));
+        let writer = Writer::new(&ground.options, site, seed, recovered, shown)?;
         let root = Arc::new(ArcSwap::from(writer.replica_root()));
-        let (now, wall) = (ground.now, ground.wall());
-        let server = Server::new(ground.options.settings(life), Arc::clone(&root), now, wall);
+        let cluster = ground.site(site).cluster.clone();
+        let settings = ground.options.settings(site, life, cluster);
+        let server = Server::new(settings, Arc::clone(&root), shown, wall);
         ground.trace.step("start", &[life as u64, root.load().index().0]);
         let mut process = Process {
             life,
+            site,
             server,
             root,
             writer,
@@ -103,8 +115,11 @@ impl Process {
             exit: None,
             paused_until: Instant::ZERO,
             last_commands_at: now,
+            last_lane_at: now,
             last_notices_at: now,
+            errands: Errands::default(),
             harm: Harm::default(),
+            cluster_harm: ClusterHarm::default(),
             late_root: None,
         };
         process.inner(ground, Inner::Facts);
@@ -118,29 +133,33 @@ impl Process {
             if ground.options.fault == Some(Fault::LateTimeouts) { Duration::from_secs(60) } else { Duration::ZERO };
         let server = self.server.poll_timeout().map(|at| if at == Instant::ZERO { at } else { at + late });
         let server = server.map(|at| self.unskewed(ground, at));
-        let at = [server, self.writer.next_at()].into_iter().flatten().min()?;
-        Some(at.max(self.paused_until).max(ground.now))
+        let writer = self.writer.next_at().map(|at| ground.when(self.site, at));
+        let at = [server, writer].into_iter().flatten().min()?;
+        Some(at.max(self.paused_until))
     }
 
     /// Planted fault: the loop's clock follows the calendar.
     pub(super) fn loop_now(&self, ground: &Ground) -> Instant {
+        let shown = ground.clock(self.site);
         match ground.options.fault {
             Some(Fault::SkewedTimers) => {
-                let nanos = ground.calendar_offset.clamp(0, 3_600_000_000_000);
-                ground.now + Duration::from_nanos(nanos.unsigned_abs())
+                let offset = ground.sites.get(self.site).map_or(0, |site| site.calendar_offset);
+                shown + Duration::from_nanos(offset.clamp(0, 3_600_000_000_000).unsigned_abs())
             }
-            _ => ground.now,
+            _ => shown,
         }
     }
 
+    /// When, in the world, the loop's clock shows this.
     fn unskewed(&self, ground: &Ground, at: Instant) -> Instant {
-        let skew = self.loop_now(ground).since(ground.now);
-        Instant::from_nanos(at.as_nanos().saturating_sub(u64::try_from(skew.as_nanos()).unwrap_or(0)))
+        let skew = self.loop_now(ground).since(ground.clock(self.site));
+        let shown = at.as_nanos().saturating_sub(u64::try_from(skew.as_nanos()).unwrap_or(0));
+        ground.when(self.site, Instant::from_nanos(shown))
     }
 
     /// Deadlines that are due.
     pub fn timeouts(&mut self, ground: &mut Ground) {
-        if self.writer.next_at().is_some_and(|at| at <= ground.now) {
+        if self.writer.next_at().is_some_and(|at| at <= ground.clock(self.site)) {
             self.turn_writer_timeout(ground);
         }
         let now = self.loop_now(ground);
@@ -159,7 +178,7 @@ impl Process {
 
     pub(super) fn feed_one(&mut self, ground: &mut Ground, input: Input<'_>) {
         trace_input(ground, &input);
-        let (now, wall) = (self.loop_now(ground), ground.wall());
+        let (now, wall) = (self.loop_now(ground), ground.wall(self.site));
         self.server.handle_input(now, wall, input);
         self.drain_outputs(ground);
     }
@@ -184,9 +203,19 @@ impl Process {
             Output::Read { conn, on } => {
                 ground.trace.step("read", &[conn.0, u64::from(on)]);
                 if let Some(socket) = self.sockets.get(&conn).filter(|socket| socket.parting.is_none()) {
-                    ground.set_reading(socket.link, Side::Server, on);
+                    ground.set_reading(socket.link, socket.side, on);
                 }
             }
+            Output::Consensus(_)
+            | Output::Dial { .. }
+            | Output::KeepCluster(_)
+            | Output::ReadSnapshot { .. }
+            | Output::NextChunk { .. }
+            | Output::EndSnapshot { .. }
+            | Output::KeepChunk { .. }
+            | Output::ForgetChunks { .. }
+            | Output::ReadKeys(_)
+            | Output::KeepKey { .. } => self.run_errand(ground, output),
             Output::Run(job) => {
                 ground.trace.step("run", &[job.id.0]);
                 if let Some((job, outcome)) = self.jobs.take(ground, self.life, job) {
@@ -200,7 +229,7 @@ impl Process {
             }
             Output::ForgetKey { key_id } => {
                 ground.trace.bytes(key_id.as_bytes());
-                ground.signing_keys.remove(&key_id);
+                ground.site(self.site).signing_keys.remove(&key_id);
             }
             Output::Log { text, .. } => {
                 ground.trace.bytes(text.as_bytes());
@@ -217,7 +246,7 @@ impl Process {
             Output::Ready => {
                 let now = ground.now;
                 ground.trace.step("ready", &[now.as_nanos()]);
-                if let Some(life) = ground.history.life() {
+                if let Some(life) = ground.history.lives.get_mut(self.life) {
                     life.ready = Some(now);
                 }
             }
@@ -231,7 +260,7 @@ impl Process {
     // Proposals.
 
     fn propose(&mut self, ground: &mut Ground, mut proposals: Vec<Proposal>) {
-        self.harm.proposals(ground, &self.root.load(), &mut proposals);
+        self.harm.proposals(ground, self.site, &self.root.load(), &mut proposals);
         for proposal in &proposals {
             ground.trace.step("propose", &[proposal.id.0]);
             self.note_own(ground, proposal);
@@ -251,7 +280,7 @@ impl Process {
             _ => None,
         };
         if let Some(asked) = asked {
-            let operation = ground.history.ask(SERVER, ground.now, asked);
+            let operation = ground.history.ask(SERVER, self.life, ground.now, asked);
             self.own.insert(proposal.id, operation);
         }
     }
@@ -301,6 +330,12 @@ impl Process {
                 self.writer.command(proposals);
                 self.turn_writer(ground);
             }
+            Inner::Lane(inputs) => {
+                self.writer.lane(inputs);
+                self.turn_writer(ground);
+            }
+            Inner::Done(errand) => self.errand_done(ground, errand),
+            Inner::DialTimeout(link) => self.dial_timeout(ground, link),
             Inner::RetryProposals => {
                 self.retry_queued = false;
                 self.hand_over(ground);
@@ -323,7 +358,7 @@ impl Process {
             Inner::Ran(job, outcome) => self.feed(ground, Input::Ran { job, outcome: *outcome }),
             Inner::SigningKey(wanted, fresh) => self.signing_key(ground, wanted, fresh),
             Inner::Flush => self.flush(ground),
-            Inner::Parting(link) => self.end_parting(ground, link),
+            Inner::Parting(link, side) => self.end_parting(ground, link, side),
             Inner::Facts => {
                 let facts = ProcessFacts { handler_queue: self.jobs.waiting(), ..ProcessFacts::default() };
                 self.feed(ground, Input::Process(facts));
@@ -333,8 +368,9 @@ impl Process {
     }
 
     fn signing_key(&mut self, ground: &mut Ground, wanted: Option<String>, fresh: bool) {
-        let known = wanted.filter(|id| ground.signing_keys.contains_key(id));
-        let id = match known.or_else(|| ground.signing_keys.keys().next().filter(|_| !fresh).cloned()) {
+        let keys = &ground.site(self.site).signing_keys;
+        let known = wanted.filter(|id| keys.contains_key(id));
+        let id = match known.or_else(|| keys.keys().next().filter(|_| !fresh).cloned()) {
             Some(id) => id,
             None => {
                 let id = ground.rng.uuid();
@@ -342,14 +378,15 @@ impl Process {
                 for part in seed.chunks_exact_mut(8) {
                     part.copy_from_slice(&ground.rng.next_u64().to_le_bytes());
                 }
-                ground.signing_keys.insert(id.clone(), seed);
+                ground.site(self.site).signing_keys.insert(id.clone(), seed);
                 id
             }
         };
-        let signer = ground.signing_keys.get(&id).and_then(pkcs8).and_then(|bytes| Signer::new(&id, &bytes).ok());
+        let keys = &ground.site(self.site).signing_keys;
+        let signer = keys.get(&id).and_then(pkcs8).and_then(|bytes| Signer::new(&id, &bytes).ok());
         match signer {
             Some(signer) => {
-                let keys = ground.signing_keys.keys().filter_map(|id| SealingKey::derive(id, id.as_bytes()).ok());
+                let keys = keys.keys().filter_map(|id| SealingKey::derive(id, id.as_bytes()).ok());
                 let sealer = Sealer::new(keys.collect(), &id);
                 if let Some(sealer) = sealer {
                     self.feed(ground, Input::Keys { signer: Arc::new(signer), sealer: Arc::new(sealer) });
@@ -364,11 +401,14 @@ impl Process {
         for (conn, socket) in std::mem::take(&mut self.sockets) {
             let _ = conn;
             if socket.parting.is_some() || ground.rng.chance(1, 2) {
-                ground.close(socket.link, Side::Server);
+                ground.close(socket.link, socket.side);
             } else {
-                ground.abort(socket.link, Side::Server);
+                ground.abort(socket.link, socket.side);
             }
         }
+        self.end_errands(ground);
+        self.end_writer(ground);
+        ground.watch_end(self.site, self.life);
         for operation in std::mem::take(&mut self.own).into_values() {
             ground.history.end(operation, ground.now, Outcome::Unknown);
         }

@@ -7,8 +7,8 @@ use crate::base::id::ConnId;
 use crate::server::port::{Input, Listener};
 
 use super::fault::Fault;
-use super::ground::{Event, Ground, Inner};
-use super::network::{Got, LinkId, Side, Written};
+use super::ground::{Event, Ground, Inner, Net};
+use super::network::{Got, LinkId, Place, Side, Written};
 use super::process::Process;
 
 /// How long a closed socket may take for its last bytes.
@@ -17,6 +17,8 @@ const PARTING_WAIT: Duration = Duration::from_secs(5);
 /// One socket.
 pub(super) struct Socket {
     pub(super) link: LinkId,
+    /// Our end of it.
+    pub(super) side: Side,
     /// Its last bytes, once the server has closed it.
     pub(super) parting: Option<VecDeque<u8>>,
 }
@@ -24,22 +26,31 @@ pub(super) struct Socket {
 impl Process {
     /// A connection reaches the server.
     pub fn accept(&mut self, ground: &mut Ground, link: LinkId) {
-        let Some(client) = ground.network.link(link).map(|link| link.client) else { return };
+        let Some(from) = ground.network.link(link).map(|link| link.from) else { return };
         if !self.accepting {
             ground.abort(link, Side::Server);
             return;
         }
+        let host = match from {
+            Place::Client(client) => [10, 0, 1, (client % 250) as u8],
+            Place::Site(site) => {
+                let wait = ground.latency_of(link);
+                ground.after(wait, Event::Net(Net::Connected(link)));
+                [10, 0, 0, (site + 1) as u8]
+            }
+        };
+        ground.accepted(link);
         let conn = ConnId(self.ids.insert(()));
-        self.sockets.insert(conn, Socket { link, parting: None });
-        self.by_link.insert(link, conn);
-        let peer = ([10, 0, 1, (client % 250) as u8], 40_000 + (link % 20_000) as u16).into();
+        self.sockets.insert(conn, Socket { link, side: Side::Server, parting: None });
+        self.by_link.insert((link, Side::Server), conn);
+        let peer = (host, 40_000 + (link % 20_000) as u16).into();
         self.feed(ground, Input::Accepted { conn, listener: Listener::Rpc, peer });
     }
 
     /// The server's end of a wire reads.
-    pub fn read(&mut self, ground: &mut Ground, link: LinkId) {
-        let Some(conn) = self.by_link.get(&link).copied() else { return };
-        let got = ground.read(link, Side::Server);
+    pub fn read(&mut self, ground: &mut Ground, link: LinkId, side: Side) {
+        let Some(conn) = self.by_link.get(&(link, side)).copied() else { return };
+        let got = ground.read(link, side);
         if self.sockets.get(&conn).is_none_or(|socket| socket.parting.is_some()) {
             return;
         }
@@ -55,8 +66,11 @@ impl Process {
     }
 
     /// A wire broke at the server's end.
-    pub fn broken(&mut self, ground: &mut Ground, link: LinkId) {
-        let Some(conn) = self.by_link.get(&link).copied() else { return };
+    pub fn broken(&mut self, ground: &mut Ground, link: LinkId, side: Side) {
+        if side == Side::Client && self.dial_broken(ground, link, "connect: connection refused") {
+            return;
+        }
+        let Some(conn) = self.by_link.get(&(link, side)).copied() else { return };
         let told = self.sockets.get(&conn).is_some_and(|socket| socket.parting.is_none());
         self.forget(conn);
         if told {
@@ -65,8 +79,8 @@ impl Process {
     }
 
     /// A socket can be written to again.
-    pub fn writable(&mut self, ground: &mut Ground, link: LinkId) {
-        if let Some(conn) = self.by_link.get(&link).copied() {
+    pub fn writable(&mut self, ground: &mut Ground, link: LinkId, side: Side) {
+        if let Some(conn) = self.by_link.get(&(link, side)).copied() {
             self.dirty.insert(conn);
             self.flush(ground);
         }
@@ -74,7 +88,7 @@ impl Process {
 
     fn forget(&mut self, conn: ConnId) {
         if let Some(socket) = self.sockets.remove(&conn) {
-            self.by_link.remove(&socket.link);
+            self.by_link.remove(&(socket.link, socket.side));
             self.ids.remove(conn.0);
         }
     }
@@ -92,7 +106,7 @@ impl Process {
     fn write(&mut self, ground: &mut Ground, conn: ConnId) {
         loop {
             let Some(socket) = self.sockets.get_mut(&conn) else { return };
-            let link = socket.link;
+            let (link, side) = (socket.link, socket.side);
             if socket.parting.is_some() {
                 return self.go_on_parting(ground, conn);
             }
@@ -100,12 +114,12 @@ impl Process {
             if bytes.is_empty() {
                 return;
             }
-            let mut to = link;
+            let mut to = (link, side);
             if ground.fault(Fault::WrongSocket, 3) {
-                to = self.by_link.keys().copied().find(|other| *other != link).unwrap_or(link);
+                to = self.by_link.keys().copied().find(|other| *other != to).unwrap_or(to);
             }
             let whole = bytes.len();
-            let written = ground.write(to, Side::Server, bytes);
+            let written = ground.write(to.0, to.1, bytes);
             match written {
                 Written::Took(taken) => {
                     ground.trace.step("wrote", &[conn.0, taken as u64]);
@@ -127,16 +141,16 @@ impl Process {
             return;
         }
         let Some(socket) = self.sockets.get_mut(&conn) else { return };
-        let link = socket.link;
+        let (link, side) = (socket.link, socket.side);
         if !linger || abort {
             self.forget(conn);
-            return ground.abort(link, Side::Server);
+            return ground.abort(link, side);
         }
         if socket.parting.is_none() {
             socket.parting = Some(tail);
             // What the peer still sends is read and dropped, so that it reads our last bytes.
-            ground.set_reading(link, Side::Server, true);
-            ground.after(PARTING_WAIT, Event::Process(self.life, Inner::Parting(link)));
+            ground.set_reading(link, side, true);
+            ground.after(PARTING_WAIT, Event::Process(self.life, Inner::Parting(link, side)));
             self.go_on_parting(ground, conn);
         }
     }
@@ -158,26 +172,26 @@ impl Process {
 
     fn go_on_parting(&mut self, ground: &mut Ground, conn: ConnId) {
         let Some(socket) = self.sockets.get_mut(&conn) else { return };
-        let link = socket.link;
+        let (link, side) = (socket.link, socket.side);
         let Some(tail) = &mut socket.parting else { return };
         while !tail.is_empty() {
-            match ground.write(link, Side::Server, tail.make_contiguous()) {
+            match ground.write(link, side, tail.make_contiguous()) {
                 Written::Took(taken) => drop(tail.drain(..taken)),
                 Written::Blocked => return,
                 Written::Gone => break,
             }
         }
         self.forget(conn);
-        ground.close(link, Side::Server);
+        ground.close(link, side);
     }
 
     /// A closed socket has had its time.
-    pub(super) fn end_parting(&mut self, ground: &mut Ground, link: LinkId) {
-        if let Some(conn) = self.by_link.get(&link).copied()
+    pub(super) fn end_parting(&mut self, ground: &mut Ground, link: LinkId, side: Side) {
+        if let Some(conn) = self.by_link.get(&(link, side)).copied()
             && self.sockets.get(&conn).is_some_and(|socket| socket.parting.is_some())
         {
             self.forget(conn);
-            ground.abort(link, Side::Server);
+            ground.abort(link, side);
         }
     }
 }

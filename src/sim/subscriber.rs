@@ -24,7 +24,7 @@ impl Client {
             self.hang_up(ground);
             return self.act_after(ground, lane, Duration::from_millis(100));
         };
-        let life = ground.history.current_life();
+        let life = ground.history.current_life(self.site);
         let subscription = ground.history.subscriptions.len();
         ground.history.subscriptions.push(Subscription {
             client: self.number,

@@ -209,7 +209,7 @@ impl Transport {
                     }
                 }
                 MuxEvent::Finished(stream) => heard.push(Heard::Finished(stream.0)),
-                MuxEvent::Reset(stream) | MuxEvent::Closed(stream) => {
+                MuxEvent::Reset(stream) | MuxEvent::Refused(stream) | MuxEvent::Closed(stream) => {
                     self.streams.remove(&stream.0);
                     heard.push(Heard::Gone(stream.0));
                 }

@@ -1,6 +1,7 @@
-//! The log as it was written, kept apart from the disk and never compacted: what a replay of it gives is what the
-//! server must hold.
+//! The log, kept apart from the disks and never compacted: as one server wrote it, and as it was applied by all of
+//! them. What a replay of the second one gives is what every server must hold.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::base::id::Index;
@@ -9,12 +10,14 @@ use crate::state::State;
 use crate::state::events::Event;
 use crate::state::node::NodeStatus;
 use crate::state::{Applied, ApplyResult};
-use crate::wire::entry::{Command, Entry};
+use crate::wire::entry::{Command, Entry as WireEntry};
 
 /// Every entry that stands.
 #[derive(Clone, Debug, Default)]
 pub struct Truth {
     entries: BTreeMap<u64, LogEntry>,
+    /// What stood there when the disk was synced last; a crash may bring it back.
+    replaced: BTreeMap<u64, LogEntry>,
 }
 
 /// What one entry of the replay did.
@@ -44,9 +47,14 @@ impl Truth {
     /// Entries were written; they take the place of what was there and of what followed.
     pub fn write(&mut self, entries: &[LogEntry]) {
         for entry in entries {
-            drop(self.entries.split_off(&entry.index.0));
+            self.replaced.append(&mut self.entries.split_off(&entry.index.0));
             self.entries.insert(entry.index.0, entry.clone());
         }
+    }
+
+    /// What was written is safe, and what it replaced is gone.
+    pub fn synced(&mut self) {
+        self.replaced.clear();
     }
 
     /// A process began with this: entries that the disk lost are gone. Says what the disk gives that was never
@@ -58,21 +66,57 @@ impl Truth {
         let snapshot = recovered.snapshot.as_ref().map_or(0, |(meta, _)| meta.index.0);
         let last = recovered.entries.last().map_or(snapshot, |entry| entry.index.0);
         drop(self.entries.split_off(&(last + 1)));
-        let last_known = self.entries.last_key_value().map_or(0, |(index, _)| *index);
-        if last_known < last {
-            return Err(format!("the disk gives entry {last}, the last one written is {last_known}"));
-        }
+        let replaced = std::mem::take(&mut self.replaced);
         for entry in &recovered.entries {
+            // What took its place was never synced.
+            if replaced.get(&entry.index.0) == Some(entry) {
+                self.entries.insert(entry.index.0, entry.clone());
+            }
             if self.entries.get(&entry.index.0) != Some(entry) {
                 return Err(format!("the disk gives another entry {} than was written", entry.index));
             }
         }
-        if let Some((meta, state)) = &recovered.snapshot
-            && state.digest() != self.replay_to(meta.index.0).digest()
-        {
-            return Err(format!("the snapshot at {} is not what the log says", meta.index));
+        Ok(())
+    }
+
+    /// A snapshot of a disk holds what the log says.
+    ///
+    /// # Errors
+    /// A sentence about the difference.
+    pub fn check_snapshot(&self, recovered: &Recovered) -> Result<(), String> {
+        match &recovered.snapshot {
+            Some((meta, state)) if state.digest() != self.replay_to(meta.index.0).digest() => {
+                Err(format!("the snapshot at {} is not what the log says", meta.index))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A server has applied this entry: no other one ever stands at its place.
+    ///
+    /// # Errors
+    /// Another one does.
+    pub fn witness(&mut self, entry: &LogEntry) -> Result<(), String> {
+        match self.entries.entry(entry.index.0) {
+            Entry::Vacant(place) => drop(place.insert(entry.clone())),
+            Entry::Occupied(known) if known.get() == entry => {}
+            Entry::Occupied(known) => {
+                let (index, first, second) = (entry.index, known.get().term, entry.term);
+                return Err(format!("entry {index} of term {second} was applied, before it was one of term {first}"));
+            }
         }
         Ok(())
+    }
+
+    /// The entry at an index, as it was written.
+    pub fn get(&self, index: u64) -> Option<&LogEntry> {
+        self.entries.get(&index)
+    }
+
+    /// All entries are gone: a snapshot took their place.
+    pub fn clear(&mut self) {
+        self.entries.clear();
+        self.replaced.clear();
     }
 
     /// The last index.
@@ -81,8 +125,8 @@ impl Truth {
     }
 
     /// The entry at an index, read.
-    pub fn entry(&self, index: u64) -> Option<Entry> {
-        self.entries.get(&index).filter(|entry| entry.kind == 0).and_then(|entry| Entry::decode(&entry.data).ok())
+    pub fn entry(&self, index: u64) -> Option<WireEntry> {
+        self.entries.get(&index).filter(|entry| entry.kind == 0).and_then(|entry| WireEntry::decode(&entry.data).ok())
     }
 
     /// The state after all entries up to an index.
@@ -134,9 +178,9 @@ fn changed_vars(before: &State, after: &State) -> Vec<String> {
 }
 
 fn apply(state: &mut State, entry: &LogEntry) -> (Command, Applied) {
-    let noop = Entry { time_unix_nanos: state.time_unix_nanos(), session: None, command: Command::Noop };
+    let noop = WireEntry { time_unix_nanos: state.time_unix_nanos(), session: None, command: Command::Noop };
     let read = match entry.kind {
-        0 if !entry.data.is_empty() => Entry::decode(&entry.data).unwrap_or_else(|_| noop.clone()),
+        0 if !entry.data.is_empty() => WireEntry::decode(&entry.data).unwrap_or_else(|_| noop.clone()),
         _ => noop,
     };
     let applied = state.apply(Index(entry.index.0), entry.term, &read);

@@ -76,6 +76,11 @@ pub enum VarAsked {
         /// MaxQueryTime, nanoseconds.
         wait_nanos: u64,
     },
+    /// Variables.Read of whatever the server holds that is asked.
+    Glance {
+        /// Which.
+        path: PathNumber,
+    },
     /// Variables.List.
     List {
         /// How the paths begin.
@@ -114,6 +119,15 @@ pub enum VarAnswered {
     Renewed,
     /// The index, and the variable if there is one.
     Read(u64, Option<SeenVar>),
+    /// The same from any server.
+    Glanced {
+        /// The index.
+        index: u64,
+        /// The variable, if there is one.
+        seen: Option<SeenVar>,
+        /// When the server last heard its leader, it says.
+        last_contact: Duration,
+    },
     /// The index, and the ModifyIndex of each.
     List(u64, BTreeMap<PathNumber, u64>),
 }
@@ -217,6 +231,10 @@ pub fn request(asked: &VarAsked) -> (&'static str, Vec<u8>) {
             let request = VariablesReadRequest { path: path_of(path), query: query(*min, *wait_nanos, "") };
             ("Variables.Read", request.to_bytes())
         }
+        VarAsked::Glance { path } => {
+            let query = QueryOptions { allow_stale: true, ..query(0, 0, "") };
+            ("Variables.Read", VariablesReadRequest { path: path_of(path), query }.to_bytes())
+        }
         VarAsked::List { prefix, min, wait_nanos } => {
             ("Variables.List", GenericRequest { query: query(*min, *wait_nanos, prefix) }.to_bytes())
         }
@@ -246,18 +264,12 @@ pub fn answer(asked: &VarAsked, body: &[u8]) -> Result<VarAnswered, String> {
         }
         VarAsked::Read { path, .. } => {
             let reply = VariablesReadResponse::from_bytes(body).map_err(wrong)?;
-            let seen = match reply.data {
-                None => None,
-                Some(var) if Some(&var.path.as_str()) != PATHS.get(*path) => {
-                    return Err(format!("the answer to {asked:?} is {}", var.path));
-                }
-                Some(var) => Some(SeenVar {
-                    modify_index: var.modify_index,
-                    nonce: var.items.as_ref().map_or(0, nonce_in),
-                    locked: var.lock.is_some(),
-                }),
-            };
-            Ok(VarAnswered::Read(reply.meta.index, seen))
+            Ok(VarAnswered::Read(reply.meta.index, seen_in(*path, reply.data)?))
+        }
+        VarAsked::Glance { path } => {
+            let reply = VariablesReadResponse::from_bytes(body).map_err(wrong)?;
+            let last_contact = Duration::from_nanos(u64::try_from(reply.meta.last_contact).unwrap_or(0));
+            Ok(VarAnswered::Glanced { index: reply.meta.index, seen: seen_in(*path, reply.data)?, last_contact })
         }
         VarAsked::List { prefix, .. } => {
             let reply = VariablesListResponse::from_bytes(body).map_err(wrong)?;
@@ -269,6 +281,20 @@ pub fn answer(asked: &VarAsked, body: &[u8]) -> Result<VarAnswered, String> {
             }
             Ok(VarAnswered::List(reply.meta.index, vars))
         }
+    }
+}
+
+fn seen_in(path: PathNumber, var: Option<Variable>) -> Result<Option<SeenVar>, String> {
+    match var {
+        None => Ok(None),
+        Some(var) if Some(&var.path.as_str()) != PATHS.get(path) => {
+            Err(format!("a read of {:?} was answered with {}", PATHS.get(path), var.path))
+        }
+        Some(var) => Ok(Some(SeenVar {
+            modify_index: var.modify_index,
+            nonce: var.items.as_ref().map_or(0, nonce_in),
+            locked: var.lock.is_some(),
+        })),
     }
 }
 

@@ -1,10 +1,11 @@
-//! The world: one server, its clients and a clock in one thread. [`World::run`] lives through all of a seed and
-//! hands what was written down to the checkers.
+//! The world: servers, their clients and a clock in one thread. [`World::run`] lives through all of a seed and hands
+//! what was written down to the checkers. What is done to servers is in `nemesis.rs`, how they end in `rest.rs`.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::base::metric::{Id, Value};
 use crate::base::time::Instant;
+use crate::consensus;
 use crate::server::port::Input;
 use crate::wire::first_byte::FirstByte;
 
@@ -13,18 +14,17 @@ use super::client::{Client, PATIENCE};
 use super::ground::{Event, Ground, Nemesis, Net};
 use super::history::{Life, Outcome};
 use super::keepers::{Follower, Keeper, Locker, lock_path};
-use super::network::Side;
+use super::nemesis;
+use super::network::{LinkId, Place, Side};
 use super::options::{FAILOVER_TTL, GRACE, MIN_TTL, Options};
 use super::process::Process;
+use super::site::SiteNumber;
 use super::workload::Role;
 
 /// The longest wait of a query, with its jitter.
 const LONGEST_WAIT: Duration = Duration::from_secs(22);
 /// Beyond what can be reckoned, at the end.
 const REST: Duration = Duration::from_secs(30);
-/// A world that does more than this has run away.
-const MAX_STEPS: u64 = 3_000_000;
-
 /// What came of a world.
 #[derive(Clone, Debug)]
 pub struct Report {
@@ -38,8 +38,14 @@ pub struct Report {
     pub answered: usize,
     /// Entries of the log.
     pub entries: u64,
-    /// Processes of the server.
+    /// Processes of the servers.
     pub lives: usize,
+    /// How long the world was.
+    pub time: Duration,
+    /// Times that a server began to lead.
+    pub reigns: usize,
+    /// What was done to servers, by kind.
+    pub injected: BTreeMap<&'static str, u64>,
     /// Documents that subscribers got.
     pub documents: usize,
     /// Times at which the planted fault was in effect.
@@ -54,10 +60,14 @@ pub struct Report {
 pub struct World {
     /// What everything stands on.
     pub ground: Ground,
-    process: Option<Process>,
+    processes: Vec<Option<Process>>,
+    /// When each process wants to act, while nothing has happened to it; it takes long to find out.
+    wants: Vec<Option<Option<Instant>>>,
     clients: Vec<Client>,
     end: Instant,
     broken: bool,
+    /// Asked of replicas by the world itself.
+    pub(super) calls: u64,
 }
 
 impl World {
@@ -67,9 +77,13 @@ impl World {
         let quiet = ground.options.quiet_at();
         let hang_up = quiet + LONGEST_WAIT + PATIENCE + REST;
         let end = hang_up + FAILOVER_TTL + 2 * MIN_TTL + 2 * GRACE + REST + Duration::from_secs(60);
-        ground.queue.push(quiet, Event::Nemesis(Nemesis::Quiet));
-        ground.queue.push(hang_up, Event::Nemesis(Nemesis::HangUp));
-        ground.queue.push(Instant::ZERO, Event::Nemesis(Nemesis::Start));
+        ground.queue.push(quiet, Event::Nemesis(0, Nemesis::Quiet));
+        ground.queue.push(hang_up, Event::Nemesis(0, Nemesis::HangUp));
+        ground.queue.push(Instant::ZERO, Event::Nemesis(0, Nemesis::Start));
+        for site in 1..ground.options.servers {
+            let wait = ground.rng.jitter(Duration::from_secs(2));
+            ground.after(wait, Event::Nemesis(site, Nemesis::Start));
+        }
         let clients = clients(&mut ground);
         for (number, client) in clients.iter().enumerate() {
             for lane in 0..client.lanes() {
@@ -77,8 +91,10 @@ impl World {
                 ground.after(wait, Event::Lane(number, lane));
             }
         }
-        plan_nemeses(&mut ground);
-        World { ground, process: None, clients, end, broken: false }
+        nemesis::plan(&mut ground);
+        let processes = ground.sites.iter().map(|_| None).collect();
+        let wants = vec![None; ground.sites.len()];
+        World { ground, processes, wants, clients, end, broken: false, calls: 0 }
     }
 
     /// Lives through it all and looks at what came of it.
@@ -95,31 +111,86 @@ impl World {
     /// The next thing happens. False at the end of the world.
     pub fn step(&mut self) -> bool {
         let queued = self.ground.queue.next_at();
-        let own = self.process.as_ref().and_then(|process| process.next_at(&self.ground));
-        let Some(at) = [queued, own].into_iter().flatten().min() else { return false };
-        if at >= self.end || self.broken || self.ground.trace.steps() > MAX_STEPS {
+        let own = self.next_own();
+        let Some(at) = queued.into_iter().chain(own.map(|(at, _)| at)).min() else { return false };
+        if at >= self.end || self.broken || self.ground.trace.steps() > self.ground.options.max_steps() {
             return false;
         }
         self.ground.now = self.ground.now.max(at);
         if queued == Some(at) {
             if let Some((_, event)) = self.ground.queue.pop() {
+                self.unsettle(&event);
                 self.happen(event);
             }
-        } else if let Some(process) = &mut self.process {
-            process.timeouts(&mut self.ground);
+        } else if let Some((_, site)) = own {
+            self.forget_wants(Some(site));
+            if let Some(process) = self.processes.get_mut(site).and_then(Option::as_mut) {
+                process.timeouts(&mut self.ground);
+            }
         }
         self.bury();
         true
     }
 
-    /// The process, while one runs.
-    pub fn process(&self) -> Option<&Process> {
-        self.process.as_ref()
+    /// The process that wants to act first, and when.
+    fn next_own(&mut self) -> Option<(Instant, SiteNumber)> {
+        let mut first = None;
+        for (process, wants) in self.processes.iter().zip(&mut self.wants) {
+            let Some(process) = process else { continue };
+            let Some(at) = *wants.get_or_insert_with(|| process.next_at(&self.ground)) else { continue };
+            let own = (at.max(self.ground.now), process.site);
+            first = Some(first.map_or(own, |first: (Instant, SiteNumber)| first.min(own)));
+        }
+        first
+    }
+
+    /// Something happens to this process, or to any.
+    fn forget_wants(&mut self, site: Option<SiteNumber>) {
+        let all = self.wants.iter_mut().enumerate();
+        all.filter(|(one, _)| site.is_none_or(|site| site == *one)).for_each(|(_, wants)| *wants = None);
+    }
+
+    /// What a process wants may change with this.
+    fn unsettle(&mut self, event: &Event) {
+        let site = match event {
+            Event::Lane(..) | Event::ClientTimer(_) | Event::Patience(..) | Event::Answer(..) => return,
+            Event::Net(Net::Arrive(..) | Net::Fin(..)) => return,
+            Event::Net(Net::Expire(_) | Net::GiveUp(..)) | Event::Nemesis(..) | Event::Cluster(_) => None,
+            Event::Net(net) => match self.actor(net) {
+                Some(Place::Site(site)) => Some(site),
+                _ => return,
+            },
+            Event::Process(life, _) => self.ground.history.lives.get(*life).map(|life| life.site),
+        };
+        self.forget_wants(site);
+    }
+
+    /// The process of a machine, while one runs.
+    pub fn process(&self, site: SiteNumber) -> Option<&Process> {
+        self.processes.get(site)?.as_ref()
+    }
+
+    pub(super) fn process_mut(&mut self, site: SiteNumber) -> Option<&mut Process> {
+        self.processes.get_mut(site)?.as_mut()
+    }
+
+    pub(super) fn feed(&mut self, site: SiteNumber, input: Input<'_>) {
+        if let Some(process) = self.processes.get_mut(site).and_then(Option::as_mut) {
+            process.feed(&mut self.ground, input);
+        }
+    }
+
+    /// The world itself asks something of a replica.
+    pub(super) fn tell_replica(&mut self, site: SiteNumber, input: consensus::Input) {
+        if let Some(process) = self.processes.get_mut(site).and_then(Option::as_mut) {
+            process.push_lane(&mut self.ground, vec![input]);
+        }
     }
 
     fn happen(&mut self, event: Event) {
         match event {
-            Event::Nemesis(nemesis) => self.nemesis(nemesis),
+            Event::Nemesis(site, nemesis) => self.nemesis(site, nemesis),
+            Event::Cluster(nemesis) => self.cluster_nemesis(nemesis),
             Event::Lane(client, lane) => {
                 if let Some(client) = self.clients.get_mut(client) {
                     client.act(&mut self.ground, lane);
@@ -141,169 +212,147 @@ impl World {
                 }
             }
             Event::Process(life, inner) => {
-                let paused = self.paused();
-                let Some(process) = self.process.as_mut().filter(|process| process.life == life) else { return };
-                match paused {
-                    Some(until) => self.ground.queue.push(until, Event::Process(life, inner)),
-                    None => process.inner(&mut self.ground, inner),
+                let of_life = |process: &&mut Process| process.life == life;
+                let Some(process) = self.processes.iter_mut().flatten().find(of_life) else { return };
+                if process.paused_until > self.ground.now {
+                    self.ground.queue.push(process.paused_until, Event::Process(life, inner));
+                } else {
+                    process.inner(&mut self.ground, inner);
                 }
             }
             Event::Net(net) => self.net(net),
         }
     }
 
-    fn paused(&self) -> Option<Instant> {
-        self.process.as_ref().map(|process| process.paused_until).filter(|until| *until > self.ground.now)
+    /// Whose end of a wire is about to do something.
+    fn actor(&self, net: &Net) -> Option<Place> {
+        let (link, side) = match net {
+            Net::Accept(link) => (link, Side::Server),
+            Net::Connected(link) => (link, Side::Client),
+            Net::Read(link, side) | Net::Writable(link, side) | Net::Reset(link, side) => (link, *side),
+            Net::Arrive(..) | Net::Fin(..) | Net::Expire(_) | Net::GiveUp(..) => return None,
+        };
+        Some(self.ground.network.link(*link)?.place(side))
     }
 
     fn net(&mut self, net: Net) {
-        let at_server = matches!(
-            net,
-            Net::Accept(_) | Net::Read(_, Side::Server) | Net::Writable(_, Side::Server) | Net::Reset(_, Side::Server)
-        );
-        if at_server && let Some(until) = self.paused() {
-            self.ground.queue.push(until, Event::Net(net));
+        let actor = self.actor(&net);
+        let site = match actor {
+            Some(Place::Site(site)) => Some(site),
+            _ => None,
+        };
+        if let Some(process) = site.and_then(|site| self.process(site))
+            && process.paused_until > self.ground.now
+        {
+            self.ground.queue.push(process.paused_until, Event::Net(net));
             return;
         }
         let ground = &mut self.ground;
+        let process = site.and_then(|site| self.processes.get_mut(site)?.as_mut());
+        let client = match actor {
+            Some(Place::Client(client)) => self.clients.get_mut(client),
+            _ => None,
+        };
         match net {
-            Net::Accept(link) => match &mut self.process {
-                Some(process) => process.accept(ground, link),
-                None => ground.abort(link, Side::Server),
-            },
             Net::Arrive(link, side, bytes) => ground.arrive(link, side, &bytes),
             Net::Fin(link, side) => ground.fin_arrives(link, side),
+            Net::Accept(link) => accept(ground, process, link),
+            Net::Connected(link) => {
+                if let Some(process) = process {
+                    process.connected(ground, link);
+                }
+            }
+            Net::GiveUp(link, holds) => {
+                if ground.gives_up(link, holds) {
+                    self.net(Net::Expire(link));
+                }
+            }
             Net::Expire(link) => {
                 self.net(Net::Reset(link, Side::Client));
                 self.net(Net::Reset(link, Side::Server));
             }
             Net::Reset(link, side) => {
-                let client = ground.network.link(link).map(|link| link.client);
                 ground.reset_arrives(link, side);
-                match side {
-                    Side::Server => {
-                        if let Some(process) = &mut self.process {
-                            process.broken(ground, link);
-                        }
-                    }
-                    Side::Client => {
-                        if let Some(client) = client.and_then(|client| self.clients.get_mut(client)) {
-                            client.broken(ground, link);
-                        }
-                    }
+                match (process, client) {
+                    (Some(process), _) => process.broken(ground, link, side),
+                    (_, Some(client)) => client.broken(ground, link),
+                    _ => {}
                 }
             }
-            Net::Read(link, Side::Server) => {
-                if let Some(process) = &mut self.process {
-                    process.read(ground, link);
-                }
-            }
-            Net::Writable(link, Side::Server) => {
-                if let Some(process) = &mut self.process {
-                    process.writable(ground, link);
-                }
-            }
-            Net::Read(link, Side::Client) | Net::Writable(link, Side::Client) => {
-                let writes = matches!(net, Net::Writable(..));
-                let client = ground.network.link(link).map(|link| link.client);
-                if let Some(client) = client.and_then(|client| self.clients.get_mut(client)) {
-                    if writes { client.flush(ground) } else { client.read(ground, link) }
-                }
-            }
+            Net::Read(link, side) => match (process, client) {
+                (Some(process), _) => process.read(ground, link, side),
+                (_, Some(client)) => client.read(ground, link),
+                _ => {}
+            },
+            Net::Writable(link, side) => match (process, client) {
+                (Some(process), _) => process.writable(ground, link, side),
+                (_, Some(client)) => client.flush(ground),
+                _ => {}
+            },
         }
     }
 
-    fn nemesis(&mut self, nemesis: Nemesis) {
-        self.ground.note(&format!("{nemesis:?}"));
-        let now = self.ground.now;
-        match nemesis {
-            Nemesis::Start => self.start(),
-            Nemesis::CutPower => {
-                let disk = &self.ground.disk;
-                let (synced, len) = (disk.synced(), disk.len());
-                let offset = synced + self.ground.rng.below((len - synced) as u64 + 1) as usize;
-                self.die();
-                // What cannot be read is found, and told, when the next process begins.
-                let _ = self.ground.disk.crash(offset);
+    /// Clients hang up.
+    pub(super) fn hang_up(&mut self) {
+        for client in &mut self.clients {
+            if client.is_waiting() {
+                self.ground.wrong("a client still waits long after its patience".to_owned());
             }
-            Nemesis::Kill => self.die(),
-            Nemesis::Terminate => {
-                if let Some(process) = &mut self.process {
-                    if let Some(life) = self.ground.history.life() {
-                        life.stopping.get_or_insert(now);
-                    }
-                    process.feed(&mut self.ground, Input::Stop);
-                }
-            }
-            Nemesis::Pause(time) => {
-                if let Some(process) = &mut self.process {
-                    process.paused_until = now + time;
-                }
-            }
-            Nemesis::SetCalendar(nanos) => self.ground.calendar_offset = nanos,
-            Nemesis::FailDisk => self.ground.disk_fails = self.process.is_some(),
-            Nemesis::SlowDisk(time) => self.ground.sync_time = time,
-            Nemesis::Quiet => {
-                self.ground.quiet = true;
-                self.ground.disk_fails = false;
-                self.ground.sync_time = self.ground.options.sync_time;
-            }
-            Nemesis::HangUp => {
-                for client in &mut self.clients {
-                    if client.is_waiting() {
-                        self.ground.wrong("a client still waits long after its patience".to_owned());
-                    }
-                    client.hang_up_all(&mut self.ground);
-                }
-            }
+            client.hang_up_all(&mut self.ground);
         }
     }
 
-    fn start(&mut self) {
-        if self.process.is_some() {
+    pub(super) fn start(&mut self, site: SiteNumber) {
+        if self.process(site).is_some() || self.ground.site(site).gone {
             return;
         }
         let life = self.ground.history.lives.len();
-        let (started, applied) = (self.ground.now, std::collections::BTreeMap::new());
-        self.ground.history.lives.push(Life { started, ready: None, stopping: None, ended: None, applied });
-        match Process::start(&mut self.ground, life) {
-            Ok(process) => self.process = Some(process),
-            Err(why) => {
-                self.ground.wrong(format!("the server does not start: {why}"));
+        let (started, applied) = (self.ground.now, BTreeMap::new());
+        self.ground.history.lives.push(Life { site, started, ready: None, stopping: None, ended: None, applied });
+        self.ground.site(site).life = Some(life);
+        match (Process::start(&mut self.ground, site, life), self.processes.get_mut(site)) {
+            (Ok(process), Some(place)) => *place = Some(process),
+            (Err(why), _) => {
+                self.ground.wrong(format!("server {site} does not start: {why}"));
                 self.broken = true;
             }
+            _ => {}
         }
     }
 
     /// The process has gone; another one begins soon.
-    fn die(&mut self) {
-        if let Some(mut process) = self.process.take() {
-            process.end(&mut self.ground);
-            let now = self.ground.now;
-            self.ground.disk_fails = false;
-            if let Some(life) = self.ground.history.life() {
-                life.ended = Some(now);
-            }
-            let wait = Duration::from_millis(20) + self.ground.rng.jitter(Duration::from_secs(3));
-            self.ground.after(wait, Event::Nemesis(Nemesis::Start));
+    pub(super) fn die(&mut self, site: SiteNumber) {
+        let Some(mut process) = self.processes.get_mut(site).and_then(Option::take) else { return };
+        process.end(&mut self.ground);
+        let now = self.ground.now;
+        self.ground.site(site).disk_fails = false;
+        self.ground.site(site).life = None;
+        if let Some(life) = self.ground.history.lives.get_mut(process.life) {
+            life.ended = Some(now);
         }
+        let wait = Duration::from_millis(20) + self.ground.rng.jitter(Duration::from_secs(3));
+        self.ground.trouble(wait);
+        self.ground.after(wait, Event::Nemesis(site, Nemesis::Start));
     }
 
     /// A process that asked to end, ends.
     fn bury(&mut self) {
-        if let Some(status) = self.process.as_ref().and_then(|process| process.exit) {
-            self.ground.note(&format!("exit {status}"));
-            let stopping = self.ground.history.life().is_some_and(|life| life.stopping.is_some());
+        let asks = |process: &Process| Some((process.exit?, process.site, process.life));
+        let asked: Vec<(u8, SiteNumber, usize)> = self.processes.iter().flatten().filter_map(asks).collect();
+        for (status, site, life) in asked {
+            self.forget_wants(Some(site));
+            self.ground.note(&format!("server {site}: exit {status}"));
+            let stopping = self.ground.history.lives.get(life).is_some_and(|life| life.stopping.is_some());
             if status == 0 && !stopping {
                 self.ground.wrong("the server ended without being asked".to_owned());
             }
-            self.die();
+            self.die(site);
         }
     }
 
     fn finish(mut self) -> Report {
         let now = self.ground.now;
-        if self.ground.trace.steps() > MAX_STEPS {
+        if self.ground.trace.steps() > self.ground.options.max_steps() {
             self.ground.wrong("the world does not come to rest".to_owned());
         }
         if !self.broken {
@@ -324,66 +373,26 @@ impl World {
             answered: history.operations.iter().filter(|one| matches!(one.outcome, Outcome::Done(_))).count(),
             entries: self.ground.truth.last(),
             lives: history.lives.len(),
+            time: now.since(Instant::ZERO),
+            reigns: history.reigns.len(),
+            injected: self.ground.injected.clone(),
             documents: history.subscriptions.iter().map(|one| one.documents.len()).sum(),
             faults_done: self.ground.faults_done,
             wrongs,
             log: self.ground.log.into_iter().collect(),
         }
     }
+}
 
-    /// When all clients are gone, nothing of them may be left, and the state is what the log says.
-    fn look_at_rest(&mut self) {
-        let Some(process) = &mut self.process else {
-            self.ground.wrong("no server runs at the end".to_owned());
-            return;
-        };
-        let mut left = Vec::new();
-        for (id, value) in [
-            (Id::Calls, "calls"),
-            (Id::Parked, "parked queries"),
-            (Id::ParkedGroups, "groups of parked queries"),
-            (Id::Held, "held requests"),
-            (Id::ForwardedInFlight, "calls at nodes"),
-            (Id::Subscribers, "subscribers"),
-            (Id::Streams, "streams"),
-            (Id::Connections, "connections"),
-            (Id::NodeConns, "connections to nodes"),
-            (Id::HeartbeatActive, "timers of heartbeats"),
-            (Id::LockWaiters, "calls that wait for a lock"),
-            (Id::Locks, "locks that are held"),
-        ] {
-            let values = process.server.metrics().values();
-            let sum: f64 = values
-                .iter()
-                .filter(|(metric, _, _)| metric.name == id.metric().name)
-                .map(|(_, _, value)| match value {
-                    Value::Count(n) => *n as f64,
-                    Value::Number(n) => *n,
-                    Value::Distribution(_) => 0.0,
-                })
-                .sum();
-            if sum != 0.0 {
-                left.push(format!("at rest there are {sum} {value}"));
-            }
-        }
-        if process.socket_count() > 0 || self.ground.network.open_at_server() > 0 {
-            left.push(format!("at rest {} sockets are open", process.socket_count()));
-        }
-        if !process.is_disk_idle() {
-            left.push("at rest the disk is busy".to_owned());
-        }
-        let root = process.replica_root();
-        let published = process.published_root();
-        let replayed = self.ground.truth.replay_to(root.index().0);
-        if root.index().0 != self.ground.truth.last() {
-            left.push(format!("the state is at {}, the log at {}", root.index(), self.ground.truth.last()));
-        }
-        if root.digest() != replayed.digest() || published.digest() != replayed.digest() {
-            left.push("the state is not what a replay of the log gives".to_owned());
-        }
-        for text in left {
-            self.ground.wrong(text);
-        }
+/// A handshake goes both ways, and is tried again.
+fn accept(ground: &mut Ground, process: Option<&mut Process>, link: LinkId) {
+    let Some((from, to)) = ground.network.link(link).map(|link| (link.from, Place::Site(link.to))) else { return };
+    if ground.network.is_apart(from, to) {
+        return ground.after(Duration::from_secs(1), Event::Net(Net::Accept(link)));
+    }
+    match process {
+        Some(process) => process.accept(ground, link),
+        None => ground.abort(link, Side::Server),
     }
 }
 
@@ -431,26 +440,4 @@ fn clients(ground: &mut Ground) -> Vec<Client> {
         clients.push(Client::new(clients.len(), &ANY, vec![Role::Locker(Locker::new(path))]));
     }
     clients
-}
-
-/// When what is done to the server.
-fn plan_nemeses(ground: &mut Ground) {
-    let busy = ground.options.busy;
-    for _ in 0..ground.options.nemeses {
-        let at = Instant::ZERO + Duration::from_millis(500) + ground.rng.jitter(busy - Duration::from_secs(1));
-        let what = match ground.rng.below(9) {
-            0..3 => Nemesis::CutPower,
-            3 => Nemesis::Kill,
-            4 => Nemesis::Terminate,
-            5 => Nemesis::Pause(ground.rng.jitter(Duration::from_secs(2))),
-            6 => Nemesis::SetCalendar((ground.rng.below(7200) as i64 - 3600) * 1_000_000_000),
-            7 => Nemesis::FailDisk,
-            _ => {
-                let until = at + ground.rng.jitter(Duration::from_secs(6));
-                ground.queue.push(until, Event::Nemesis(Nemesis::SlowDisk(ground.options.sync_time)));
-                Nemesis::SlowDisk(Duration::from_secs(1) + ground.rng.jitter(Duration::from_secs(1)))
-            }
-        };
-        ground.queue.push(at, Event::Nemesis(what));
-    }
 }

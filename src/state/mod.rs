@@ -16,8 +16,10 @@ mod operator;
 mod registration;
 mod secret;
 mod sections;
+mod servers;
 pub mod snapshot;
 pub mod table;
+pub mod table_digests;
 pub mod var;
 mod var_rows;
 mod var_writes;
@@ -38,6 +40,7 @@ use self::namespaces::Namespaces;
 use self::node::Node;
 use self::nodes::{At, DrainUpdate, Nodes, StatusUpdate};
 use self::operator::Operator;
+use self::servers::Servers;
 use self::var::VarOutcome;
 use self::vars::Vars;
 use self::watch::Touched;
@@ -53,6 +56,7 @@ pub struct State {
     acl: AclTables,
     namespaces: Namespaces,
     operator: Operator,
+    servers: Servers,
 }
 
 /// What an entry did.
@@ -80,6 +84,13 @@ pub enum ApplyResult {
     Vars(Vec<VarOutcome>),
     /// A check-and-set of a configuration found another one.
     NoMatch,
+}
+
+impl PartialEq for State {
+    /// The same bytes in a snapshot. Reads both whole.
+    fn eq(&self, other: &State) -> bool {
+        self.index == other.index && self.digest() == other.digest()
+    }
 }
 
 impl std::fmt::Debug for State {
@@ -145,6 +156,9 @@ impl State {
             | Command::RestoreBegin(_)
             | Command::RestoreChunk(_)
             | Command::RestoreEnd(_)) => self.apply_to_operator(at, command),
+            command @ (Command::ServerUpsert(_) | Command::ServerRemove { .. } | Command::DigestMark) => {
+                self.apply_to_servers(at, command)
+            }
             command => self.apply_to_nodes(at, command),
         }
     }

@@ -138,6 +138,8 @@ impl State {
             Err(error) => return refused(&error.to_string()),
         };
         restored.signing_keys.join(&self.signing_keys);
+        // Who the servers are is a fact of this cluster, not of the one that was saved.
+        restored.servers = self.servers.clone();
         restored.lower_indexes(at.index);
         restored.operator.restore = None;
         restored.index = self.index;
@@ -154,6 +156,7 @@ impl State {
         self.acl.lower_indexes(most);
         self.namespaces.lower_indexes(most);
         self.operator.lower_indexes(most);
+        self.servers.lower_indexes(most);
     }
 }
 

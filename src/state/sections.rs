@@ -6,7 +6,7 @@
 
 use crate::base::id::Index;
 use crate::state::acl::stored;
-use crate::state::{State, namespaces, operator, var_rows};
+use crate::state::{State, namespaces, operator, servers, var_rows};
 use crate::wire::msgpack::{Decoder, Result as Decoded};
 
 /// One table in a snapshot.
@@ -36,6 +36,7 @@ pub(super) const SECTIONS: &[Section] = &[
     namespaces::SECTION,
     operator::CONFIGURATIONS,
     operator::RESTORE,
+    servers::SECTION,
 ];
 
 /// Tags of sections.
@@ -59,4 +60,6 @@ pub(super) mod tag {
     pub(in crate::state) const RESTORE: u64 = 8;
     /// When the first management token was made.
     pub(in crate::state) const ACL_BOOTSTRAP: u64 = 9;
+    /// The cluster's servers.
+    pub(in crate::state) const SERVERS: u64 = 10;
 }

@@ -375,7 +375,7 @@ fn decode_state(d: &mut Decoder<'_>, head: &StateHead, sections: &[(&Section, &S
     Ok(state)
 }
 
-fn encode_node(node: &Node, e: &mut Encoder) {
+pub(super) fn encode_node(node: &Node, e: &mut Encoder) {
     e.array(23);
     let texts = [
         &node.id,
@@ -458,7 +458,7 @@ fn count_pairs(bytes: &[u8]) -> Decoded<usize> {
     Ok(pairs)
 }
 
-fn encode_key(key: &SigningKey, e: &mut Encoder) {
+pub(super) fn encode_key(key: &SigningKey, e: &mut Encoder) {
     e.array(6);
     e.str(&key.key_id);
     e.bytes(&key.public_key);

@@ -88,6 +88,11 @@ impl WatchKey {
         WatchKey::of(9, "")
     }
 
+    /// The cluster's servers, all together.
+    pub fn servers() -> WatchKey {
+        WatchKey::of(10, "")
+    }
+
     fn of_parts(kind: u8, first: &str, second: &str) -> WatchKey {
         let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
         let hash = first.bytes().fold(0xcbf2_9ce4_8422_2325 ^ u64::from(kind), step);

@@ -12,10 +12,12 @@ use crate::wire::msgpack::{DecodeError, Decoder, Encoder, Msg, Raw, Result};
 
 pub mod key;
 pub mod restore;
+pub mod server;
 pub mod var;
 
 use self::key::RootKey;
 use self::restore::{RestoreBegin, RestoreChunk, RestoreEnd};
+use self::server::ServerRecord;
 use self::var::{LockName, Resealed, VarApply};
 
 /// Version of the encoding, the first value of each entry.
@@ -219,6 +221,15 @@ pub enum Command {
     RestoreEnd(RestoreEnd),
     /// A new key of the key ring, which signs and seals from now on (Keyring.Rotate).
     RootKeyAdd(RootKey),
+    /// The leader's own: a server is a member, or is reached at another address.
+    ServerUpsert(ServerRecord),
+    /// The leader's own: a server is no member any more.
+    ServerRemove {
+        /// Its id.
+        id: String,
+    },
+    /// The leader's own: every server takes a digest of its state at this entry, to be compared (R8.18).
+    DigestMark,
 }
 
 /// The small numbers that commands have on disk. Never given out twice.
@@ -255,6 +266,9 @@ mod tag {
     pub(super) const RESTORE_CHUNK: u64 = 29;
     pub(super) const RESTORE_END: u64 = 30;
     pub(super) const ROOT_KEY_ADD: u64 = 31;
+    pub(super) const SERVER_UPSERT: u64 = 32;
+    pub(super) const SERVER_REMOVE: u64 = 33;
+    pub(super) const DIGEST_MARK: u64 = 34;
 }
 
 /// Values of the array in front of the command's own: version, time, session, tag.
@@ -378,6 +392,9 @@ impl Command {
             Command::RestoreChunk(_) => (tag::RESTORE_CHUNK, 1),
             Command::RestoreEnd(_) => (tag::RESTORE_END, 1),
             Command::RootKeyAdd(_) => (tag::ROOT_KEY_ADD, 1),
+            Command::ServerUpsert(_) => (tag::SERVER_UPSERT, 1),
+            Command::ServerRemove { .. } => (tag::SERVER_REMOVE, 1),
+            Command::DigestMark => (tag::DIGEST_MARK, 0),
         }
     }
 
@@ -455,6 +472,9 @@ impl Command {
             Command::RestoreChunk(body) => body.encode(e),
             Command::RestoreEnd(body) => body.encode(e),
             Command::RootKeyAdd(body) => body.encode(e),
+            Command::ServerUpsert(body) => body.encode(e),
+            Command::ServerRemove { id } => e.str(id),
+            Command::DigestMark => {}
         }
     }
 
@@ -520,6 +540,9 @@ impl Command {
             tag::RESTORE_CHUNK => Command::RestoreChunk(RestoreChunk::default()),
             tag::RESTORE_END => Command::RestoreEnd(RestoreEnd::default()),
             tag::ROOT_KEY_ADD => Command::RootKeyAdd(RootKey::default()),
+            tag::SERVER_UPSERT => Command::ServerUpsert(ServerRecord::default()),
+            tag::SERVER_REMOVE => Command::ServerRemove { id: String::new() },
+            tag::DIGEST_MARK => Command::DigestMark,
             _ => return None,
         })
     }
@@ -598,6 +621,9 @@ impl Command {
             Command::RestoreChunk(body) => *body = Msg::decode(d)?,
             Command::RestoreEnd(body) => *body = Msg::decode(d)?,
             Command::RootKeyAdd(body) => *body = Msg::decode(d)?,
+            Command::ServerUpsert(body) => *body = Msg::decode(d)?,
+            Command::ServerRemove { id } => *id = Msg::decode(d)?,
+            Command::DigestMark => {}
         }
         Ok(self)
     }

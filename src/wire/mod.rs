@@ -8,6 +8,7 @@ pub mod gzip;
 pub mod http;
 pub mod json;
 pub mod msgpack;
+pub mod raft;
 pub mod rpc;
 pub mod streaming;
 pub mod yamux;

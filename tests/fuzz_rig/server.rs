@@ -60,6 +60,8 @@ pub fn conn_limits() -> Limits {
         handshake_timeout: Duration::from_secs(5),
         max_message_bytes: 64 << 10,
         max_partial_bytes: 128 << 10,
+        idle_streams: 64,
+        max_raft_unsent_bytes: 1 << 20,
         max_unsent_bytes: 64 << 10,
         mux: MuxLimits { max_streams: 64, accept_backlog: 16, ..MuxLimits::default() },
         http_max_head_bytes: 4 << 10,
@@ -93,6 +95,7 @@ pub fn ctx() -> Ctx {
         rpc_addr: "127.0.0.1:4647".into(),
         datacenter: "dc1".into(),
         voter: true,
+        ..ServerEntry::default()
     };
     let facts = ServerFacts {
         name: "hf1".into(),
@@ -139,6 +142,16 @@ fn settings() -> Settings {
         advertise_rpc: "127.0.0.1:4647".into(),
         advertise_http: "127.0.0.1:4646".into(),
         bootstrap_expect: 1,
+        join: Vec::new(),
+        regions: Vec::new(),
+        replica: ReplicaId(1),
+        cluster: holdfast::server::port::ClusterFile::default(),
+        dial_tls: None,
+        dead_server_after: Duration::ZERO,
+        election_timeout: Duration::from_millis(500),
+        min_free_bytes: 0,
+        digest_entries: 0,
+        pool_idle_timeout: Duration::from_secs(120),
         conn: conn_limits(),
         rpc_security: Security::default(),
         http_security: Security::default(),

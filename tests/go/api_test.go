@@ -631,6 +631,9 @@ func operator(c *called, d *daemon, client *api.Client) {
 		return errors.Join(
 			refused(op.RaftRemovePeerByID("zz", nil), 500, "was not found in the Raft configuration"),
 			refused(op.RaftRemovePeerByAddress("127.0.0.1:1", nil), 400, "not supported"),
+			refused(op.RaftRemovePeerByID(id, nil), 400, "it is the only one"),
+			refused(op.RaftTransferLeadershipByID(missing, nil), 400, "was not found in the Raft configuration"),
+			refused(op.RaftTransferLeadershipByAddress("127.0.0.1:1", nil), 400, "was not found in the Raft configuration"),
 			op.RaftTransferLeadershipByID(id, nil),
 			op.RaftTransferLeadershipByAddress(d.rpc, nil),
 		)

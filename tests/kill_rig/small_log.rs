@@ -38,6 +38,7 @@ fn limits() -> Limits {
         tick: Duration::from_millis(100),
         election_ticks: 10,
         heartbeat_ticks: 2,
+        stalled_sync: Duration::from_secs(10),
         max_waiting_proposals: 1000,
     }
 }
@@ -123,6 +124,7 @@ pub fn child() {
         log: Box::new(dir.log),
         write_snapshot: Arc::new(move |meta, state| snapshots.write(meta, state)),
         commands: receiver,
+        inputs: crossbeam_channel::never(),
         root: root.clone(),
         notices: sender,
         wake: Box::new(|| ()),
@@ -152,7 +154,7 @@ pub fn child() {
                 let node = nodes::register(mark % NODES, mark, 100).node.raw;
                 Proposal { id: CallId(mark), session: None, command: entry::Command::NodeRegister { node } }
             });
-            commands.send(ConsensusCommand::Propose(proposals.collect())).unwrap();
+            commands.send(ConsensusCommand::Propose(clock.now(), proposals.collect())).unwrap();
             (first, waiting) = (first + BATCH, BATCH);
         }
         assert!(thread.as_ref().is_ok_and(|thread| !thread.is_finished()));

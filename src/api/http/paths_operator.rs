@@ -9,7 +9,7 @@ use crate::wire::body::operator::{
     AutopilotConfig, AutopilotSetConfigRequest, RaftPeerByIdRequest, RaftPeerRequest, SchedulerConfiguration,
     SchedulerSetConfigurationRequest,
 };
-use crate::wire::body::query::GenericRequest;
+use crate::wire::body::query::{GenericRequest, QueryOptions};
 
 use super::paths::{Ask, Path, Planned};
 use super::query::parse_int;
@@ -125,7 +125,9 @@ fn health(ask: &Ask<'_>) -> Planned {
     if ask.method() != "GET" {
         return Err(refusal(404, INVALID_METHOD));
     }
-    ask.call("Operator.ServerHealth", &GenericRequest { query: ask.read()? }, Show::ServerHealth)
+    // The leader alone knows; whoever asks for a stale answer gets its word too.
+    let query = QueryOptions { allow_stale: false, ..ask.read()? };
+    ask.call("Operator.ServerHealth", &GenericRequest { query }, Show::ServerHealth)
 }
 
 fn scheduler(ask: &Ask<'_>) -> Planned {

@@ -4,6 +4,7 @@
 
 mod acl_world;
 mod agents;
+mod cluster;
 mod filters;
 mod identities;
 mod locks;
@@ -85,6 +86,8 @@ impl World {
             rpc_addr: addr.to_owned(),
             datacenter: "dc1".to_owned(),
             voter: true,
+            is_member: true,
+            ..ServerEntry::default()
         };
         let facts = ServerFacts {
             name: "golden".to_owned(),
@@ -107,7 +110,7 @@ impl World {
                 server: Arc::new(facts),
                 leader_rpc_addr: "127.0.0.1:24647".into(),
                 is_leader: true,
-                raft: RaftFacts { last_term: 2, last_index: 77, stable_since: None },
+                raft: RaftFacts { last_term: 2, last_index: 77, applied: 77, voters: 1, ..RaftFacts::default() },
                 servers: Arc::from([server("golden", "127.0.0.1:24647")]),
                 last_contact: Duration::ZERO,
                 known_leader: true,
@@ -183,7 +186,10 @@ impl World {
             }
             Outcome::Park(park) => Came::Park(park),
             Outcome::ToNode(call) => Came::ToNode(call),
-            other @ (Outcome::Propose { .. } | Outcome::Queue(_) | Outcome::MakeKey { .. }) => Came::Other(other),
+            other @ (Outcome::Propose { .. }
+            | Outcome::Queue(_)
+            | Outcome::MakeKey { .. }
+            | Outcome::Cluster { .. }) => Came::Other(other),
         }
     }
 

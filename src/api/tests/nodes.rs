@@ -278,6 +278,8 @@ fn status_tells_members_and_raft() {
         rpc_addr: "[2001:db8::1]:4647".to_owned(),
         datacenter: "dc2".to_owned(),
         voter: false,
+        is_member: true,
+        ..ServerEntry::default()
     };
     world.ctx.servers = world.ctx.servers.iter().cloned().chain([other]).collect();
     let reply: ServerMembersResponse = world.call("Status.Members", &[]).body();

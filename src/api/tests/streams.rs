@@ -21,6 +21,7 @@ fn monitors_are_of_this_server_or_of_a_node() {
         rpc_addr: "10.0.0.2:4647".to_owned(),
         datacenter: "dc1".to_owned(),
         voter: true,
+        ..ServerEntry::default()
     };
     world.ctx.servers = world.ctx.servers.iter().cloned().chain([second]).collect();
     let ask = |level: &str, node: &str, server: &str, region: &str| {

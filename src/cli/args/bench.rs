@@ -145,6 +145,16 @@ pub enum BenchCommand {
         #[command(flatten)]
         common: Common,
     },
+    /// Writers and readers that go on while a leader is killed or stopped from outside: what they see, and whether
+    /// what was acknowledged is there
+    Failover {
+        /// Who works, and for how long.
+        #[command(flatten)]
+        workers: Workers,
+        /// What all benches have.
+        #[command(flatten)]
+        common: Common,
+    },
     /// Subscribers of events: memory of each, and what telling them of a write costs
     Stream {
         /// Over what it is spread.
@@ -198,6 +208,20 @@ pub struct Span {
     pub warmup: Duration,
 }
 
+/// Who works, and for how long; the workers are spread over the addresses and stay where they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Args)]
+pub struct Workers {
+    /// Writers, each with a variable and a connection of its own
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = at_least_one)]
+    pub writers: usize,
+    /// Readers of those variables
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    pub readers: usize,
+    /// Go on for this long
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = time::parse_duration)]
+    pub duration: Duration,
+}
+
 /// How long is waited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Args)]
 pub struct Waiting {
@@ -210,11 +234,11 @@ pub struct Waiting {
 }
 
 /// Flags of every bench.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Args)]
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
 pub struct Common {
-    /// Process id of the server, on this machine, to measure its CPU time and memory
-    #[arg(long, value_name = "PID")]
-    pub pid: Option<u32>,
+    /// Process id of the server, on this machine, to measure its CPU time and memory; of several, their sum and each
+    #[arg(long, value_name = "PID,...", value_delimiter = ',')]
+    pub pid: Vec<u32>,
     /// Write the requests that one read sets off together (the default)
     #[arg(long, overrides_with = "no_batch")]
     pub batch: bool,

@@ -11,11 +11,13 @@ use crate::base::time;
 mod acl;
 mod bench;
 mod operator;
+mod server;
 mod var;
 
 pub use self::acl::{AclCommand, PolicyCommand, RoleCommand, TokenCommand};
-pub use self::bench::{BenchCommand, Common, Open, Query, Shape, Span, Variables, Waiting};
+pub use self::bench::{BenchCommand, Common, Open, Query, Shape, Span, Variables, Waiting, Workers};
 pub use self::operator::{KeyringCommand, OperatorCommand, RaftCommand, SnapshotCommand};
+pub use self::server::ServerCommand;
 pub use self::var::{LockArgs, LockCommand, PutArgs, VarCommand};
 
 /// Address that is called when neither a flag nor the environment names one.
@@ -63,8 +65,9 @@ pub struct Cli {
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
 #[command(next_help_heading = "Connection and output")]
 pub struct Global {
-    /// RPC address of the server [default: HOLDFAST_RPC_ADDR, or 127.0.0.1:4647]
-    #[arg(long, global = true, value_name = "HOST:PORT")]
+    /// RPC address of the server, or of several: the first that can be reached is asked [default: HOLDFAST_RPC_ADDR, or
+    /// 127.0.0.1:4647]
+    #[arg(long, global = true, value_name = "HOST:PORT,...")]
     pub address: Option<String>,
     /// Region that is meant
     #[arg(long, global = true, value_name = "NAME", default_value = "global")]
@@ -116,6 +119,9 @@ pub enum Command {
     /// Print a server's or a node's log as it is written, until interrupted
     #[command(after_help = "Example: holdfast monitor --level debug")]
     Monitor(MonitorArgs),
+    /// Show the servers
+    #[command(subcommand)]
+    Server(ServerCommand),
     /// Look into servers, and look after them
     #[command(subcommand)]
     Operator(OperatorCommand),
@@ -323,6 +329,7 @@ mod tests {
             "acl policy",
             "acl role",
             "namespace",
+            "server",
             "operator",
             "operator raft",
             "operator snapshot",

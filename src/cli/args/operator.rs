@@ -16,6 +16,16 @@ pub enum OperatorCommand {
     /// The servers that agree on what is written
     #[command(subcommand)]
     Raft(RaftCommand),
+    /// Begin a cluster anew from the data folder of one stopped server, when the majority is lost for good
+    #[command(after_help = "Example: holdfast operator recover /var/lib/holdfast")]
+    Recover {
+        /// Do it; without this it is only said what would be done
+        #[arg(long)]
+        yes: bool,
+        /// The data folder; of the server whose log reaches farthest
+        #[arg(value_name = "DIR")]
+        data_dir: PathBuf,
+    },
     /// Copies of everything that is stored
     #[command(subcommand)]
     Snapshot(SnapshotCommand),
@@ -40,7 +50,7 @@ pub enum RaftCommand {
     /// Have another server lead
     #[command(after_help = "Example: holdfast operator raft transfer-leadership 677c8919-51f9-466c-a688-76cf391a2d31")]
     TransferLeadership {
-        /// Its id
+        /// Its id, or its RPC address
         #[arg(value_name = "ID")]
         id: String,
     },

@@ -312,7 +312,7 @@ impl Link {
                         mux.session.reset(stream);
                     }
                 }
-                Event::Finished(stream) | Event::Reset(stream) | Event::Closed(stream) => {
+                Event::Finished(stream) | Event::Reset(stream) | Event::Refused(stream) | Event::Closed(stream) => {
                     if self.channel_of(stream).is_some() {
                         return Err(Failure::Lost("the server closed a stream".to_owned()));
                     }

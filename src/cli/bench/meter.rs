@@ -11,10 +11,10 @@ use crate::cli::Failure;
 /// Above this share of one core, the generator is what limited the run.
 const GENERATOR_FULL: f64 = 0.9;
 
-/// Reads the clocks of this process and, when it is known, of the server's.
-#[derive(Clone, Copy, Debug)]
+/// Reads the clocks of this process and, where they are known, of the servers'.
+#[derive(Clone, Debug)]
 pub(crate) struct Meter {
-    pid: Option<u32>,
+    pids: Vec<u32>,
 }
 
 /// Clocks at one moment.
@@ -22,7 +22,7 @@ pub(crate) struct Meter {
 pub(crate) struct Reading {
     at: Instant,
     own: Duration,
-    server: Option<ServerClock>,
+    servers: Vec<ServerClock>,
 }
 
 /// CPU time of a process, from two sources.
@@ -35,14 +35,14 @@ struct ServerClock {
 }
 
 /// What passed between two readings.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Usage {
     /// Time.
     pub(crate) wall: Duration,
     /// CPU time of this process.
     pub(crate) own: Duration,
-    /// CPU time of the server, user and system.
-    pub(crate) server: Option<Duration>,
+    /// CPU time of each server, user and system.
+    pub(crate) servers: Vec<Duration>,
 }
 
 impl Usage {
@@ -51,15 +51,28 @@ impl Usage {
         self.own.as_secs_f64() / self.wall.as_secs_f64().max(1e-9)
     }
 
-    /// The same of the server.
-    pub(crate) fn server_cores(&self) -> Option<f64> {
-        Some(self.server?.as_secs_f64() / self.wall.as_secs_f64().max(1e-9))
+    /// CPU time of all servers, when one is known.
+    pub(crate) fn server(&self) -> Option<Duration> {
+        (!self.servers.is_empty()).then(|| self.servers.iter().sum())
     }
 
-    /// Microseconds of the server's CPU time for each of `count` things.
+    /// The same of the servers together.
+    pub(crate) fn server_cores(&self) -> Option<f64> {
+        Some(self.server()?.as_secs_f64() / self.wall.as_secs_f64().max(1e-9))
+    }
+
+    /// Microseconds of the servers' CPU time for each of `count` things.
     pub(crate) fn server_micros_each(&self, count: u64) -> Option<f64> {
         (count > 0).then_some(())?;
-        Some(self.server?.as_secs_f64() * 1e6 / count as f64)
+        Some(self.server()?.as_secs_f64() * 1e6 / count as f64)
+    }
+
+    /// The same for each server by itself, where there are several.
+    pub(crate) fn each_servers_micros(&self, count: u64) -> Vec<f64> {
+        if count == 0 || self.servers.len() < 2 {
+            return Vec::new();
+        }
+        self.servers.iter().map(|spent| spent.as_secs_f64() * 1e6 / count as f64).collect()
     }
 
     /// Whether the generator, not the server, set the pace.
@@ -69,12 +82,12 @@ impl Usage {
 }
 
 impl Meter {
-    /// For the server with this process id, or for none.
+    /// For the servers with these process ids.
     ///
     /// # Errors
     /// A process that cannot be looked at.
-    pub(crate) fn new(pid: Option<u32>) -> Result<Meter, Failure> {
-        let meter = Meter { pid };
+    pub(crate) fn new(pids: Vec<u32>) -> Result<Meter, Failure> {
+        let meter = Meter { pids };
         meter.read()?;
         meter.memory()?;
         Ok(meter)
@@ -85,8 +98,8 @@ impl Meter {
     /// # Errors
     /// The server's process is gone.
     pub(crate) fn read(&self) -> Result<Reading, Failure> {
-        let server = self.pid.map(server_clock).transpose()?;
-        Ok(Reading { at: Instant::now(), own: own_time(), server })
+        let servers = self.pids.iter().map(|pid| server_clock(*pid)).collect::<Result<_, _>>()?;
+        Ok(Reading { at: Instant::now(), own: own_time(), servers })
     }
 
     /// What passed since a reading.
@@ -98,16 +111,17 @@ impl Meter {
         Ok(Usage {
             wall: end.at - start.at,
             own: end.own.saturating_sub(start.own),
-            server: start.server.as_ref().zip(end.server.as_ref()).map(|(start, end)| spent(start, end)),
+            servers: start.servers.iter().zip(&end.servers).map(|(start, end)| spent(start, end)).collect(),
         })
     }
 
-    /// Resident memory of the server in bytes.
+    /// Resident memory of the servers in bytes.
     ///
     /// # Errors
     /// The server's process is gone.
     pub(crate) fn memory(&self) -> Result<Option<u64>, Failure> {
-        self.pid.map(resident_bytes).transpose()
+        let each = self.pids.iter().map(|pid| resident_bytes(*pid)).collect::<Result<Vec<u64>, _>>()?;
+        Ok((!each.is_empty()).then(|| each.iter().sum()))
     }
 }
 
@@ -210,7 +224,7 @@ mod tests {
 
     #[test]
     fn this_process_can_be_measured() {
-        let meter = Meter::new(Some(std::process::id())).unwrap();
+        let meter = Meter::new(vec![std::process::id()]).unwrap();
         assert!(meter.memory().unwrap().unwrap() > 100_000);
         let start = meter.read().unwrap();
         let mut n = 0u64;
@@ -220,15 +234,20 @@ mod tests {
         let usage = meter.since(&start).unwrap();
         assert!(usage.own > Duration::ZERO);
         assert!(usage.server_micros_each(0).is_none());
-        assert!(Meter::new(Some(u32::MAX)).is_err());
+        assert!(Meter::new(vec![u32::MAX]).is_err());
     }
 
     #[test]
     fn a_full_generator_is_noticed() {
-        let usage = |own| Usage { wall: Duration::from_secs(10), own, server: Some(Duration::from_secs(5)) };
+        let usage = |own| Usage {
+            wall: Duration::from_secs(10),
+            own,
+            servers: vec![Duration::from_secs(4), Duration::from_secs(1)],
+        };
         assert!(usage(Duration::from_millis(9500)).generator_was_full());
         assert!(!usage(Duration::from_millis(7000)).generator_was_full());
         assert_eq!(usage(Duration::ZERO).server_micros_each(1_000_000), Some(5.0));
         assert_eq!(usage(Duration::ZERO).server_cores(), Some(0.5));
+        assert_eq!(usage(Duration::ZERO).each_servers_micros(1_000_000), [4.0, 1.0]);
     }
 }

@@ -6,6 +6,7 @@
 
 mod closed_loop;
 mod conn;
+mod failover;
 mod fleet;
 mod heartbeat;
 mod idle;
@@ -64,6 +65,11 @@ pub(crate) fn run(context: &Context, out: &mut dyn Write, command: &BenchCommand
         BenchCommand::Write { variables, shape, span, common } => {
             vars::write(&bench(context, common)?, &variables.ask(*shape, span))
         }
+        BenchCommand::Failover { workers, common } => {
+            let (report, broken) = failover::run(&bench(context, common)?, workers)?;
+            report.print(out, context.json)?;
+            return Ok(if broken { Exit::Failed } else { Exit::Done });
+        }
         BenchCommand::Stream { shape, writes, settle, common } => {
             stream::run(&bench(context, common)?, *shape, *writes, *settle)
         }
@@ -86,7 +92,7 @@ struct Bench<'a> {
 }
 
 fn bench<'a>(context: &'a Context, common: &Common) -> Result<Bench<'a>, Failure> {
-    Ok(Bench { context, common: *common, meter: Meter::new(common.pid)? })
+    Ok(Bench { context, common: common.clone(), meter: Meter::new(common.pid.clone())? })
 }
 
 impl Bench<'_> {
@@ -123,8 +129,8 @@ impl Bench<'_> {
     fn report(&self, name: &'static str) -> Report {
         let settings = &self.context.settings;
         let mut report = Report::new(name, &settings.address, settings.tls.is_some());
-        if let Some(pid) = self.common.pid {
-            report.parameter("pid", pid);
+        if !self.common.pid.is_empty() {
+            report.parameter("pid", self.common.pid.iter().map(u32::to_string).collect::<Vec<_>>().join(","));
         }
         if self.common.no_batch {
             report.parameter("batch", "no");

@@ -42,7 +42,8 @@ pub(crate) struct Net {
     events: Option<Events>,
     origin: std::time::Instant,
     settings: Settings,
-    target: SocketAddr,
+    /// Connections go to each in turn.
+    targets: Vec<SocketAddr>,
     plan: Plan,
     limits: Limits,
     links: Vec<Option<Link>>,
@@ -59,10 +60,8 @@ impl Net {
     /// A name without an address, a limit of descriptors that is too low, sources that do not fit the address.
     pub(crate) fn new(settings: &Settings, plan: Plan, connections: usize) -> Result<Net, Failure> {
         raise_file_limit(connections as u64 + OTHER_FILES)?;
-        let unknown = |cause: String| Failure::Lost(format!("cannot reach {}: {cause}", settings.address));
-        let mut addresses = settings.address.to_socket_addrs().map_err(|error| unknown(error.to_string()))?;
-        let target = addresses.next().ok_or_else(|| unknown("the name has no address".to_owned()))?;
-        if plan.sources > 1 && !target.ip().is_loopback() {
+        let targets = settings.addresses().into_iter().map(resolve).collect::<Result<Vec<_>, _>>()?;
+        if plan.sources > 1 && !targets.iter().all(|target| target.ip().is_loopback()) {
             return Err(Failure::Usage("--sources needs a server on loopback".to_owned()));
         }
         // The generator sends no pings of its own: nothing but the load, and the server's own pings, cost the server.
@@ -76,7 +75,7 @@ impl Net {
             events: Some(Events::with_capacity(EVENTS)),
             origin: std::time::Instant::now(),
             settings: settings.clone(),
-            target,
+            targets,
             plan,
             limits,
             links: Vec::new(),
@@ -104,12 +103,14 @@ impl Net {
     /// The system's.
     pub(crate) fn open(&mut self) -> Result<(), Failure> {
         let source = self.source();
+        let target = self.targets.get(self.opened % self.targets.len().max(1)).copied();
+        let target = target.ok_or_else(|| Failure::Usage("no address is given".to_owned()))?;
         self.opened += 1;
-        let mut pipe = Pipe::connect(self.target, source, self.settings.tls.as_ref()).map_err(|error| {
+        let mut pipe = Pipe::connect(target, source, self.settings.tls.as_ref()).map_err(|error| {
             if error.kind() == io::ErrorKind::AddrNotAvailable {
                 Failure::Other(format!("no local port is free ({error}): --sources makes more"))
             } else {
-                Failure::Lost(format!("cannot reach {}: {error}", self.settings.address))
+                Failure::Lost(format!("cannot reach {target}: {error}"))
             }
         })?;
         let id = self.free.pop().unwrap_or(self.links.len());
@@ -259,6 +260,13 @@ impl Net {
         }
         Ok(())
     }
+}
+
+/// The first address of a name.
+fn resolve(name: &str) -> Result<SocketAddr, Failure> {
+    let unknown = |cause: String| Failure::Lost(format!("cannot reach {name}: {cause}"));
+    let mut addresses = name.to_socket_addrs().map_err(|error| unknown(error.to_string()))?;
+    addresses.next().ok_or_else(|| unknown("the name has no address".to_owned()))
 }
 
 /// Serves one connection that the system named.

@@ -340,7 +340,7 @@ fn wake_all(
         if ask.woken() > 1 {
             report.generator(&usage);
         }
-        times.server = usage.server.map(|server| server + times.server.unwrap_or_default());
+        times.server = usage.server().map(|server| server + times.server.unwrap_or_default());
         for (_, link, channel) in std::mem::take(&mut parked.came) {
             let (method, body) = parked.request(link * ask.shape.streams + channel);
             net.call(link, channel, method, &body)?;

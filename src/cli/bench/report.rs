@@ -124,6 +124,10 @@ impl Report {
         self.quantiles(&key("latency"), &words("latency"), latencies);
         let each = usage.server_micros_each(count);
         self.row_if(&key("server_cpu_us"), &format!("server CPU a {thing}"), each, "us");
+        for (nth, micros) in usage.each_servers_micros(count).into_iter().enumerate() {
+            let (nth, words) = (nth + 1, format!("  of server {}", nth + 1));
+            self.row(&key(&format!("server_{nth}_cpu_us")), &words, micros, "us");
+        }
         self.row_if(&key("server_cores"), &words("server CPU"), usage.server_cores(), "cores");
         self.generator(usage);
     }
@@ -217,7 +221,7 @@ mod tests {
         for micros in 1..=1000 {
             latencies.record(Duration::from_micros(micros));
         }
-        let usage = Usage { wall: Duration::from_secs(2), own, server: Some(Duration::from_millis(10)) };
+        let usage = Usage { wall: Duration::from_secs(2), own, servers: vec![Duration::from_millis(10)] };
         let mut report = Report::new("ping", "127.0.0.1:4647", false);
         report.parameter("connections", 8);
         report.calls("", "call", 1000, &latencies, &usage);

@@ -179,3 +179,75 @@ fn silence_and_absence_are_no_answer() {
     assert_eq!(bench(&address, "idle --pid 4294967295").0, Exit::Failed);
     assert_eq!(bench("10.0.0.1:4647", "idle --sources 2").0, Exit::Usage);
 }
+
+/// A server with variables for check-and-set that does this harm at each twentieth write.
+fn variables(planted: Harm) -> String {
+    use crate::client::fake::Act;
+    use crate::wire::body::var::*;
+    use crate::wire::msgpack::Msg;
+    type Held = std::collections::BTreeMap<String, Variable>;
+    let held: std::sync::Mutex<(Held, u64)> = std::sync::Mutex::default();
+    plain::serve(None, move |method, body| {
+        let mut held = held.lock().unwrap();
+        if method == "Variables.Read" {
+            let path = VariablesReadRequest::from_bytes(body).unwrap().path;
+            let data = held.0.get(&path).cloned();
+            return plain::reply(&VariablesReadResponse { data, ..VariablesReadResponse::default() });
+        }
+        let request = VariablesApplyRequest::from_bytes(body).unwrap();
+        let mut var = request.var.unwrap();
+        held.1 += 1;
+        let (index, harm) =
+            (held.1, if held.1.is_multiple_of(20) && request.op == "cas" { planted } else { Harm::None });
+        let known = held.0.get(&var.path).map_or(0, |known| known.modify_index);
+        let mut answer = VariablesApplyResponse { op: request.op.clone(), ..VariablesApplyResponse::default() };
+        if request.op == "cas" && known != var.modify_index {
+            answer.result = "conflict".to_owned();
+            return plain::reply(&answer);
+        }
+        var.modify_index = index;
+        if harm != Harm::Lose {
+            held.0.insert(var.path.clone(), var.clone());
+        }
+        if harm == Harm::Double {
+            held.1 += 1;
+            let again = held.1;
+            held.0.entry(var.path.clone()).and_modify(|var| var.modify_index = again);
+        }
+        (answer.result, answer.output) = ("ok".to_owned(), Some(var));
+        if harm == Harm::Drop { Act::Close } else { plain::reply(&answer) }
+    })
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Harm {
+    None,
+    /// Applied, and the connection is closed without an answer.
+    Drop,
+    /// Acknowledged, and not applied.
+    Lose,
+    /// Applied twice.
+    Double,
+}
+
+// A checker that finds nothing proves nothing: each kind of harm is planted once in a while.
+#[test]
+fn failover_tells_broken_promises_from_bad_luck() {
+    let every = [
+        (Harm::None, "", Exit::Done),
+        (Harm::Drop, "writes_unknown_applied", Exit::Done),
+        (Harm::Lose, "writes_lost", Exit::Failed),
+        (Harm::Double, "writes_doubled", Exit::Failed),
+    ];
+    for (harm, found, exit) in every {
+        let line = "failover --writers 2 --readers 1 --duration 300ms --json";
+        let (ended, out, err) = bench(&variables(harm), line);
+        assert_eq!((ended, err.as_str()), (exit, ""), "{found} {out}");
+        let report: Value = serde_json::from_str(&out).unwrap();
+        for key in ["writes_unknown_applied", "writes_lost", "writes_doubled", "writes_failed"] {
+            // A write that was lost also makes the readers' answers stale, and a conflict.
+            assert_eq!(figure(&report["results"], key) > 0.0, key == found, "{found}: {key} in {out}");
+        }
+        assert!(figure(&report["results"], "writes_acknowledged") > 20.0, "{out}");
+    }
+}

@@ -90,7 +90,9 @@ fn raft_and_streaming_connections_wait_to_be_admitted() {
         assert!(!rig.conn.wants_read());
         rig.bytes(b"\x81\xa6Method\xa1a");
         assert_eq!(rig.events.len(), 1);
-        assert_eq!(rig.conn.poll_timeout(), None);
+        // A raft link that nobody lets in, for whatever reason, does not stay.
+        let until = (byte == 0x02).then(|| Instant::ZERO + Duration::from_secs(5));
+        assert_eq!(rig.conn.poll_timeout(), until);
         rig.conn.admit(rig.now);
         rig.settle();
         let streaming = Event::Streaming { stream: id(0), method: "a".into() };
@@ -99,6 +101,16 @@ fn raft_and_streaming_connections_wait_to_be_admitted() {
         rig.settle();
         assert!(rig.is_closed());
     }
+}
+
+#[test]
+fn a_raft_connection_that_is_not_admitted_ends() {
+    let mut rig = Rig::after(&[0x02]);
+    rig.pass(Duration::from_secs(5));
+    assert!(rig.is_closed());
+    let mut rig = Rig::after(&[0x02]);
+    rig.eof();
+    assert!(rig.is_closed());
 }
 
 #[test]

@@ -3,9 +3,11 @@
 #![allow(clippy::unwrap_used)]
 
 mod calls;
+mod dialled;
 mod first_byte;
 mod http;
 mod http_pieces;
+mod links;
 mod mux;
 mod property;
 mod streaming;
@@ -30,6 +32,7 @@ use super::Event;
 use super::Limits;
 use super::RpcCall;
 use super::Security;
+use super::layers::Layer;
 use super::report::Cause;
 
 pub(super) const DATA: FrameType = FrameType::Data;
@@ -41,6 +44,8 @@ pub(super) fn limits() -> Limits {
         max_message_bytes: 1 << 20,
         max_partial_bytes: 2 << 20,
         max_unsent_bytes: 1 << 20,
+        idle_streams: 64,
+        max_raft_unsent_bytes: 8 * 1024 * 1024,
         mux: session::Limits::default(),
         http_max_head_bytes: 4096,
         http_max_body_bytes: 1000,
@@ -72,7 +77,7 @@ impl Rig {
         Rig::of(Conn::accept_http(Instant::ZERO, Arc::new(limits), security))
     }
 
-    fn of(conn: Conn) -> Rig {
+    pub(super) fn of(conn: Conn) -> Rig {
         Rig { conn, now: Instant::ZERO, events: Vec::new(), sent: Vec::new() }
     }
 

@@ -256,7 +256,9 @@ fn a_drained_session_ends_with_the_calls_in_hand() {
     rig.frames();
     rig.conn.drain(rig.now);
     rig.settle();
-    assert_eq!(rig.frames(), [(FrameType::GoAway, 0, 0, vec![0; 4]), (WINDOW, RST, 5, vec![0; 4])]);
+    let probe = (FrameType::Ping, SYN, 0, vec![0xff; 4]);
+    assert_eq!(rig.frames(), [(FrameType::GoAway, 0, 0, vec![0; 4]), probe, (WINDOW, RST, 5, vec![0; 4])]);
+    rig.bytes(&frame(FrameType::Ping, ACK, 0, u32::MAX));
     rig.bytes(&[data(0, 3, &call(9, "A.B", &[0x80])), open(7, &v2_call(3))].concat());
     assert_eq!(rig.frames(), [(WINDOW, RST, 7, vec![0; 4])]);
     assert_eq!(rig.conn.call(rig.now, "A.B", &[0x80]), Err(CannotOpen));
@@ -266,6 +268,40 @@ fn a_drained_session_ends_with_the_calls_in_hand() {
     rig.bytes(&frame(WINDOW, 0, 1, 300_000));
     assert!(rig.is_closed());
     assert_eq!(rig.calls().len(), 2);
+}
+
+// R1.37, R3.15: what the peer had sent before it knew is answered; nothing is cut off with its fate unknown.
+#[test]
+fn a_drained_session_takes_what_was_on_its_way() {
+    let drained = |bytes: &[u8]| {
+        let mut rig = v2();
+        rig.bytes(&[open(1, &v2_call(1)), open(3, &v2_call(2))].concat());
+        answer(&mut rig, 1, 1, Answer::Body(&[0xc0]));
+        answer(&mut rig, 3, 2, Answer::Body(&[0xc0]));
+        rig.bytes(bytes);
+        rig.conn.drain(rig.now);
+        rig.settle();
+        assert!(!rig.is_closed());
+        rig
+    };
+    let pong = frame(FrameType::Ping, ACK, 0, u32::MAX);
+    let mut rig = drained(&[]);
+    rig.bytes(&[data(0, 1, &call(3, "A.B", &[0x80])), pong.clone()].concat());
+    assert_eq!((rig.calls().len(), rig.is_closed()), (3, false));
+    answer(&mut rig, 1, 3, Answer::Body(&[0xc0]));
+    assert!(rig.is_closed());
+    // A request whose first half had come is taken to its end.
+    let long = call(3, "A.B", &long_value(1000));
+    let mut rig = drained(&data(0, 1, &long[..500]));
+    rig.bytes(&pong);
+    assert!(!rig.is_closed());
+    rig.bytes(&data(0, 1, &long[500..]));
+    answer(&mut rig, 1, 3, Answer::Body(&[0xc0]));
+    assert_eq!((rig.calls().len(), rig.is_closed()), (3, true));
+    // Who does not answer is not waited for.
+    let mut rig = drained(&[]);
+    rig.pass(Duration::from_secs(1));
+    assert!(rig.is_closed());
 }
 
 // The reverse direction (transport notes, section 3.8): a call to the peer on a stream of ours.
@@ -293,7 +329,7 @@ fn calls_to_the_peer_are_matched_and_closed() {
 }
 
 #[test]
-fn a_call_to_the_peer_that_is_not_answered_is_gone() {
+fn a_call_to_the_peer_that_is_not_answered_is_lost() {
     for answer in [
         fin(2),
         frame(WINDOW, RST, 2, 0),
@@ -308,7 +344,9 @@ fn a_call_to_the_peer_that_is_not_answered_is_gone() {
         if answer.len() == 5 {
             rig.eof();
         }
-        assert_eq!(rig.events.iter().filter(|event| **event == Event::Gone(id(2))).count(), 1, "{answer:02x?}");
+        let lost = rig.events.iter().filter(|event| matches!(event, Event::Lost { stream: StreamId(2), .. })).count();
+        assert_eq!(lost, 1, "{answer:02x?}");
+        assert!(!rig.events.contains(&Event::Gone(id(2))));
     }
     let mut rig = v2();
     rig.conn.call(rig.now, "A.B", &[0x80]).unwrap();

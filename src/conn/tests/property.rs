@@ -6,8 +6,11 @@ use crate::conn::Answer;
 use crate::conn::Protocol;
 use crate::conn::single::STREAM;
 use crate::conn::streaming::MAX_HEADER_BYTES;
-use crate::wire::first_byte::FirstByte;
 use crate::wire::http::HttpReply;
+use crate::wire::raft;
+use crate::wire::raft::HELLO_BYTES_MAX;
+use crate::wire::raft::RaftFrame;
+use crate::wire::yamux::ACK;
 use crate::wire::yamux::RST;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -33,6 +36,7 @@ struct Owner {
     /// Streams of which nothing more may be told.
     dead: BTreeSet<StreamId>,
     http_in_hand: bool,
+    dialled: bool,
     closed: bool,
     dice: u32,
     calls: usize,
@@ -69,7 +73,14 @@ impl Owner {
         }
         let state = |known: &BTreeMap<StreamId, Known>, stream| known.get(stream).copied();
         match event {
-            Event::Protocol(Protocol::Rpc(FirstByte::Raft)) => self.conn.close(now),
+            Event::Raft(_) => {
+                self.conn.send_raft(now, &RaftFrame::Refused { reason: "no".into() });
+            }
+            Event::Ready => assert!(self.dialled),
+            Event::Lost { stream, .. } => {
+                assert_eq!(self.known.remove(&stream), Some(Known::Calling));
+                self.dead.insert(stream);
+            }
             Event::Protocol(_) => self.conn.admit(now),
             Event::Secured(_) | Event::Report(_) => {}
             Event::Call(call) => {
@@ -119,7 +130,7 @@ impl Owner {
                 }
             }
             Event::Gone(stream) => {
-                self.known.remove(&stream);
+                assert_ne!(self.known.remove(&stream), Some(Known::Calling));
                 self.http_in_hand = false;
                 self.dead.insert(stream);
             }
@@ -128,7 +139,9 @@ impl Owner {
             }
             Event::Answer { stream, .. } => {
                 assert_eq!(self.known.remove(&stream), Some(Known::Calling));
-                self.dead.insert(stream);
+                if !self.dialled {
+                    self.dead.insert(stream);
+                }
             }
             Event::Acked { stream, error } => {
                 assert_eq!(self.known.remove(&stream), Some(Known::Opening));
@@ -148,6 +161,9 @@ impl Owner {
             }
             Event::Closed => {
                 self.closed = true;
+                // Each call has had one answer, or was lost once.
+                assert!(!self.known.values().any(|known| *known == Known::Calling));
+                assert_eq!(self.conn.unusable(), Some("closed"));
                 assert!(!self.conn.wants_read());
                 assert_eq!(self.conn.poll_timeout(), None);
             }
@@ -173,10 +189,11 @@ impl Owner {
     /// What the owner does of its own accord.
     fn act(&mut self) {
         let now = self.now;
-        match self.roll() % 24 {
+        match self.roll() % if self.dialled { 6 } else { 24 } {
             0 => {
                 if let Ok(stream) = self.conn.call(now, "A.B", &[0x80; 3]) {
-                    self.known.insert(stream, Known::Calling);
+                    assert!(!self.dead.contains(&stream));
+                    assert_eq!(self.known.insert(stream, Known::Calling), None);
                 }
             }
             1 => {
@@ -212,21 +229,34 @@ fn small_limits() -> Limits {
         max_message_bytes: SMALL,
         max_partial_bytes: SMALL,
         max_unsent_bytes: SMALL,
+        idle_streams: 2,
+        max_raft_unsent_bytes: 8 * 1024 * 1024,
         mux: session::Limits { max_streams: 20, accept_backlog: 10, ..session::Limits::default() },
         ..limits()
     }
 }
 
-fn run(is_http: bool, pieces: &[Vec<u8>], dice: u32, end: bool) -> usize {
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum How {
+    Rpc,
+    Http,
+    Dialled,
+    DialledLink,
+}
+
+fn run(how: How, pieces: &[Vec<u8>], dice: u32, end: bool) -> usize {
     let security = Security::default();
     let limits = Arc::new(small_limits());
-    let conn = if is_http {
-        Conn::accept_http(Instant::ZERO, limits, &security)
-    } else {
-        Conn::accept_rpc(Instant::ZERO, limits, &security)
+    let (is_http, dialled) = (how == How::Http, matches!(how, How::Dialled | How::DialledLink));
+    let conn = match how {
+        How::Rpc => Conn::accept_rpc(Instant::ZERO, limits, &security),
+        How::Http => Conn::accept_http(Instant::ZERO, limits, &security),
+        How::Dialled => Conn::dial_mux(Instant::ZERO, limits, None),
+        How::DialledLink => Conn::dial_raft(Instant::ZERO, limits, None),
     };
     let (known, dead) = Default::default();
-    let mut owner = Owner { dead, conn, now: Instant::ZERO, known, http_in_hand: false, closed: false, dice, calls: 0 };
+    let (now, http_in_hand, closed, calls) = (Instant::ZERO, false, false, 0);
+    let mut owner = Owner { dead, conn, now, known, http_in_hand, dialled, closed, dice, calls };
     owner.settle();
     for piece in pieces {
         let wanted = owner.conn.wants_read();
@@ -236,7 +266,7 @@ fn run(is_http: bool, pieces: &[Vec<u8>], dice: u32, end: bool) -> usize {
         let replies = owner.conn.limits.mux.max_streams * 6000;
         assert!(owner.conn.outbox.len() <= SMALL + 300_000 + replies + MAX_HEADER_BYTES);
         // HTTP relies on not being read; what is read at once may go over.
-        let most = if is_http { SMALL + piece.len() } else { SMALL };
+        let most = if is_http { SMALL + piece.len() } else { SMALL.max(HELLO_BYTES_MAX) };
         assert!((is_http && !wanted) || owner.conn.held_bytes() <= most, "{} held", owner.conn.held_bytes());
         if !owner.conn.wants_read() && !owner.closed {
             // It is read again once it is served and sent.
@@ -305,8 +335,8 @@ fn does() -> impl Strategy<Value = Does> {
 }
 
 /// The bytes of all that a peer does; to a connection that is no session it only says.
-fn bytes_of(first: Option<u8>, does: &[Does]) -> Vec<u8> {
-    let is_session = matches!(first, Some(0x03 | 0x06));
+fn bytes_of(first: Option<u8>, dialled: bool, does: &[Does]) -> Vec<u8> {
+    let is_session = dialled || matches!(first, Some(0x03 | 0x06));
     let mut bytes: Vec<u8> = first.into_iter().collect();
     let mut opened = 0;
     let pick = |opened: u32, dice: u32| match dice % (opened + 3) {
@@ -317,7 +347,9 @@ fn bytes_of(first: Option<u8>, does: &[Does]) -> Vec<u8> {
         match act {
             Does::Opens(payload) if is_session => {
                 opened += 1;
-                bytes.extend(open(2 * opened - 1, payload));
+                // The odd ones are ours when we dialled.
+                let flags = if dialled { ACK } else { SYN };
+                bytes.extend(data(flags, 2 * opened - 1, payload));
             }
             Does::Sends(dice, flags, payload) if is_session => bytes.extend(data(*flags, pick(opened, *dice), payload)),
             Does::Grants(dice, flags, count) if is_session => {
@@ -352,11 +384,38 @@ proptest! {
         dice in any::<u32>(),
         end in any::<bool>(),
     ) {
-        run(first.is_none(), &cut(&bytes_of(first, &does), &places), dice, end);
+        let how = if first.is_none() { How::Http } else { How::Rpc };
+        run(how, &cut(&bytes_of(first, false, &does), &places), dice, end);
+    }
+
+    // R3.5, R3.9, R3.10: each call that we make ends once.
+    #[test]
+    fn nothing_a_server_that_we_dialled_sends_breaks_a_connection(
+        does in proptest::collection::vec(does(), 0..30),
+        places in proptest::collection::vec(0..1000usize, 0..20),
+        dice in any::<u32>(),
+        end in any::<bool>(),
+    ) {
+        run(How::Dialled, &cut(&bytes_of(None, true, &does), &places), dice, end);
+    }
+
+    // Any first frame, then noise.
+    #[test]
+    fn nothing_on_a_link_breaks_it(
+        noise in proptest::collection::vec(any::<u8>(), 0..60),
+        places in proptest::collection::vec(0..1000usize, 0..6),
+        dialled in any::<bool>(),
+        dice in any::<u32>(),
+    ) {
+        let mut bytes = if dialled { Vec::new() } else { vec![0x02] };
+        assert!(raft::encode(&RaftFrame::Hello(Box::default()), &mut bytes));
+        bytes.extend(noise);
+        run(if dialled { How::DialledLink } else { How::Rpc }, &cut(&bytes, &places), dice, true);
     }
 
     #[test]
-    fn any_bytes_at_all(bytes in proptest::collection::vec(any::<u8>(), 0..200), http in any::<bool>(), dice in any::<u32>()) {
-        run(http, &[bytes], dice, true);
+    fn any_bytes_at_all(bytes in proptest::collection::vec(any::<u8>(), 0..200), how in 0..4usize, dice in any::<u32>()) {
+        let how = [How::Rpc, How::Http, How::Dialled, How::DialledLink][how];
+        run(how, &[bytes], dice, true);
     }
 }

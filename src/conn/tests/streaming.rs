@@ -243,6 +243,7 @@ fn a_drained_session_waits_for_streams() {
     give_ack(&mut rig, 1, "");
     rig.conn.drain(rig.now);
     rig.settle();
+    rig.bytes(&frame(FrameType::Ping, ACK, 0, u32::MAX));
     assert!(!rig.is_closed());
     rig.conn.finish(rig.now, id(1));
     rig.settle();

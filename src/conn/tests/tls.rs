@@ -3,6 +3,7 @@
 use super::*;
 use crate::conn::Answer;
 use crate::conn::Protocol;
+use crate::conn::tls::TlsClient;
 use crate::conn::tls::TlsServer;
 use crate::wire::first_byte::FirstByte;
 use rcgen::BasicConstraints;
@@ -48,12 +49,12 @@ fn provider() -> Arc<rustls::crypto::CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-struct World {
+pub(super) struct World {
     issuer: Issuer,
-    security: Security,
+    pub(super) security: Security,
 }
 
-fn world(verifies: bool) -> World {
+pub(super) fn world(verifies: bool) -> World {
     let issuer = authority();
     let Identity(chain, key) = identity(&issuer, "server", "server.global.nomad");
     let verifier = WebPkiClientVerifier::builder_with_provider(roots(&issuer), provider()).build().unwrap();
@@ -68,6 +69,11 @@ fn world(verifies: bool) -> World {
 }
 
 fn client(trusted: &Issuer, identity: Option<Identity>) -> ClientConnection {
+    let config = client_config(trusted, identity);
+    ClientConnection::new(config, ServerName::try_from("server.global.nomad").unwrap()).unwrap()
+}
+
+fn client_config(trusted: &Issuer, identity: Option<Identity>) -> Arc<rustls::ClientConfig> {
     let builder = rustls::ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .unwrap()
@@ -76,10 +82,19 @@ fn client(trusted: &Issuer, identity: Option<Identity>) -> ClientConnection {
         Some(Identity(chain, key)) => builder.with_client_auth_cert(chain, key).unwrap(),
         None => builder.with_no_client_auth(),
     };
-    ClientConnection::new(Arc::new(config), ServerName::try_from("server.global.nomad").unwrap()).unwrap()
+    Arc::new(config)
 }
 
 impl World {
+    pub(super) fn dialler(&self, name: &str) -> TlsClient {
+        let own = identity(&self.issuer, "server", name);
+        TlsClient { config: client_config(&self.issuer, Some(own)), verify_names: true }
+    }
+
+    pub(super) fn dialler_without_certificate(&self) -> TlsClient {
+        TlsClient { config: client_config(&self.issuer, None), verify_names: true }
+    }
+
     fn named(&self, name: &str) -> ClientConnection {
         client(&self.issuer, Some(identity(&self.issuer, "node", name)))
     }

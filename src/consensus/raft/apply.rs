@@ -34,12 +34,16 @@ impl RaftReplica {
             }
         };
         let done = self.state.apply(index, term, &entry);
+        if matches!(entry.command, Command::DigestMark) {
+            self.round.applied.push(Notice::Marked { index, state: self.root() });
+        }
         self.applied = index.0;
         self.last_time_unix_nanos = self.last_time_unix_nanos.max(entry.time_unix_nanos);
         self.snapshots.bytes_since += raft_entry.data.len() as u64 + ENTRY_OVERHEAD_BYTES;
         self.round.root_changed = true;
         self.round.applied.push(Notice::Applied { index, touched: done.touched, events: done.events });
         self.proposals.settle(index, term, done.result, &mut self.round.resolved);
+        self.settle_change(index, term);
         Ok(())
     }
 
@@ -49,7 +53,6 @@ impl RaftReplica {
     }
 
     fn change_configuration(&mut self, entry: &RaftEntry) -> Result<(), String> {
-        // Only what this server wrote to its own disk is read here, never bytes of a peer.
         let change = match entry.get_entry_type() {
             EntryType::EntryConfChange => {
                 let mut change = ConfChange::default();
@@ -62,7 +65,14 @@ impl RaftReplica {
                 change
             }
         };
-        self.node.apply_conf_change(&change).map(drop).map_err(|e| e.to_string())
+        if change.enter_joint().is_some() && self.applied > 0 {
+            // A snapshot names one set of voters: this is the last state for a while that can be offered.
+            self.make_offer();
+        }
+        self.node.apply_conf_change(&change).map(drop).map_err(|e| e.to_string())?;
+        self.note_members();
+        self.leave_if_removed();
+        Ok(())
     }
 }
 

@@ -2,13 +2,16 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod cluster;
 mod group;
 mod recovery;
 
 use super::*;
 use crate::consensus::LogEntry;
+use crate::consensus::SnapshotMeta;
 use crate::state::ApplyResult;
 use crate::wire::entry::Command;
+use crate::wire::raft::RaftMessage;
 
 /// Settings small enough for tests.
 pub(super) fn limits() -> Limits {
@@ -20,6 +23,7 @@ pub(super) fn limits() -> Limits {
         tick: Duration::from_millis(100),
         election_ticks: 10,
         heartbeat_ticks: 2,
+        stalled_sync: Duration::from_secs(10),
         max_waiting_proposals: 100,
     }
 }
@@ -58,6 +62,9 @@ pub(super) struct Rig {
     pub(super) now: Instant,
     pub(super) wall: i64,
     pub(super) asked: VecDeque<Persist>,
+    pub(super) asked_install: Option<(u64, SnapshotMeta, State, HardState)>,
+    /// What goes to other replicas.
+    pub(super) outbox: Vec<RaftMessage>,
     pub(super) asked_snapshot: Option<(SnapshotMeta, State)>,
     pub(super) compacted: Vec<Index>,
     pub(super) root: Arc<State>,
@@ -67,14 +74,27 @@ pub(super) struct Rig {
 
 impl Rig {
     pub(super) fn start(id: u64, limits: Limits, disk: Disk, bootstrap: Option<Vec<ReplicaId>>) -> Rig {
-        let replica = RaftReplica::new(ReplicaId(id), 42, limits, disk.recovered(), bootstrap, Instant::ZERO).unwrap();
+        Rig::start_at(id, 42, limits, disk, bootstrap, Instant::ZERO)
+    }
+
+    pub(super) fn start_at(
+        id: u64,
+        seed: u64,
+        limits: Limits,
+        disk: Disk,
+        bootstrap: Option<Vec<ReplicaId>>,
+        now: Instant,
+    ) -> Rig {
+        let replica = RaftReplica::new(ReplicaId(id), seed, limits, disk.recovered(), bootstrap, now).unwrap();
         let mut rig = Rig {
             root: replica.root(),
             replica,
             disk,
-            now: Instant::ZERO,
+            now,
             wall: 1_000,
             asked: VecDeque::new(),
+            asked_install: None,
+            outbox: Vec::new(),
             asked_snapshot: None,
             compacted: Vec::new(),
             notices: Vec::new(),
@@ -101,10 +121,19 @@ impl Rig {
     fn poll(&mut self) {
         while let Some(output) = self.replica.poll_output() {
             match output {
+                Output::Install { ticket, meta, state, hard_state } => {
+                    assert!(self.asked.is_empty() && self.asked_install.is_none(), "one request at a time");
+                    self.asked_install = Some((ticket, meta, State::clone(&state), hard_state));
+                }
                 Output::Persist(persist) => self.asked.push_back(persist),
                 Output::Publish { root, notices } => {
                     self.root = root.unwrap_or_else(|| self.root.clone());
-                    self.notices.extend(notices);
+                    for notice in notices {
+                        match notice {
+                            Notice::Send(message) => self.outbox.push(*message),
+                            other => self.notices.push(other),
+                        }
+                    }
                 }
                 Output::WriteSnapshot(meta, state) => {
                     assert!(self.asked_snapshot.is_none(), "one at a time");
@@ -121,6 +150,12 @@ impl Rig {
 
     /// Does the sync that was asked for.
     pub(super) fn sync(&mut self) -> bool {
+        if let Some((ticket, meta, state, hard_state)) = self.asked_install.take() {
+            self.disk = Disk { entries: Vec::new(), hard_state, snapshots: vec![(meta, state)] };
+            self.syncs += 1;
+            self.input(Input::Persisted { ticket });
+            return true;
+        }
         let Some(persist) = self.asked.pop_front() else { return false };
         self.disk.persist(&persist);
         self.syncs += 1;
@@ -204,7 +239,9 @@ fn a_group_of_one_elects_itself_at_once_and_is_ready_after_its_barrier() {
 fn without_a_configuration_it_waits_for_ever() {
     for bootstrap in [None, Some(Vec::new())] {
         let mut rig = Rig::start(1, limits(), Disk::default(), bootstrap);
-        assert_eq!((rig.asked.len(), rig.notices.len(), rig.replica.poll_timeout()), (0, 0, None));
+        assert_eq!((rig.asked.len(), rig.replica.poll_timeout()), (0, None));
+        // Nobody is a member, and that is told: only then may a cluster be founded.
+        assert_eq!(rig.notices, [Notice::Members(Membership::default())]);
         rig.propose([1]);
         assert_eq!(rig.resolved(), [(1, Resolution::NotLeader)]);
         rig.input(Input::Stop);

@@ -12,7 +12,7 @@ use super::*;
 use crate::base::id::{CallId, ReplicaId};
 use crate::base::time::{Instant, WallTime};
 use crate::consensus::raft::RaftReplica;
-use crate::consensus::{Limits, Persist, Recovered, Resolution};
+use crate::consensus::{HardState, Limits, Persist, Recovered, Resolution};
 use crate::edge::data_dir::DataDir;
 use crate::wire::entry::Command;
 
@@ -28,7 +28,7 @@ impl Clock for StoppedClock {
     }
 }
 
-fn limits() -> Limits {
+pub(super) fn limits() -> Limits {
     Limits {
         max_entry_bytes: 1 << 20,
         warn_entry_bytes: 1 << 20,
@@ -37,6 +37,7 @@ fn limits() -> Limits {
         tick: Duration::from_millis(100),
         election_ticks: 10,
         heartbeat_ticks: 2,
+        stalled_sync: Duration::from_secs(10),
         max_waiting_proposals: 100_000,
     }
 }
@@ -59,6 +60,7 @@ fn start(recovered: Recovered, log: Box<dyn Log + Send>, write_snapshot: Arc<Sna
         log,
         write_snapshot,
         commands: inbox,
+        inputs: never(),
         root: Arc::clone(&root),
         notices: told,
         wake: Box::new(|| ()),
@@ -78,7 +80,7 @@ fn start_in(folder: &Path) -> Running {
     start(dir.recovered, Box::new(dir.log), Arc::new(write))
 }
 
-fn proposal(id: u64) -> Proposal {
+pub(super) fn proposal(id: u64) -> Proposal {
     let command = Command::SigningKeyAdd { key_id: format!("key-{id}"), public_key: vec![7; 32], create_time: 1 };
     Proposal { id: CallId(id), session: None, command }
 }
@@ -112,7 +114,9 @@ fn a_thousand_proposals_of_several_senders_are_there_after_a_restart() {
             let commands = running.commands.clone();
             std::thread::spawn(move || {
                 for number in 0..250 {
-                    commands.send(ConsensusCommand::Propose(vec![proposal(sender * 250 + number)])).unwrap();
+                    commands
+                        .send(ConsensusCommand::Propose(Instant::ZERO, vec![proposal(sender * 250 + number)]))
+                        .unwrap();
                 }
             })
         })
@@ -123,7 +127,7 @@ fn a_thousand_proposals_of_several_senders_are_there_after_a_restart() {
     running.stop();
 
     let running = start_in(folder.path());
-    running.commands.send(ConsensusCommand::Propose(vec![proposal(1000)])).unwrap();
+    running.commands.send(ConsensusCommand::Propose(Instant::ZERO, vec![proposal(1000)])).unwrap();
     running.ended(1);
     let again = running.root.load_full();
     running.stop();
@@ -152,9 +156,9 @@ fn what_comes_after_a_stop_is_answered() {
     let folder = tempfile::tempdir().unwrap();
     let running = start_in(folder.path());
     for command in [
-        ConsensusCommand::Propose(vec![proposal(1)]),
+        ConsensusCommand::Propose(Instant::ZERO, vec![proposal(1)]),
         ConsensusCommand::Stop,
-        ConsensusCommand::Propose(vec![proposal(2)]),
+        ConsensusCommand::Propose(Instant::ZERO, vec![proposal(2)]),
     ] {
         // The last one may find the thread gone, and then nobody waits for its answer here.
         let _ = running.commands.send(command);
@@ -187,6 +191,10 @@ impl Log for FailingLog {
     fn compact(&mut self, _up_to: Index) -> Result<(), String> {
         Ok(())
     }
+
+    fn begin_anew(&mut self, _hard_state: HardState) -> Result<(), String> {
+        Ok(())
+    }
 }
 
 // Reliability goal 16
@@ -195,9 +203,9 @@ fn a_disk_error_acknowledges_nothing_and_ends_the_thread() {
     let failures = Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let log = FailingLog { writes_left: 2, asked_again: Arc::clone(&failures) };
     let running = start(Recovered::default(), Box::new(log), Arc::new(|_, _| Ok(())));
-    running.commands.send(ConsensusCommand::Propose(vec![proposal(1)])).unwrap();
+    running.commands.send(ConsensusCommand::Propose(Instant::ZERO, vec![proposal(1)])).unwrap();
     assert_eq!(running.ended(1).len(), 1);
-    running.commands.send(ConsensusCommand::Propose(vec![proposal(2)])).unwrap();
+    running.commands.send(ConsensusCommand::Propose(Instant::ZERO, vec![proposal(2)])).unwrap();
     running.thread.join().unwrap();
     let rest: Vec<_> = running.notices.try_iter().flatten().collect();
     assert_eq!(rest, [Notice::Fatal("syncing /data/raft/1: I/O error".to_owned())]);
@@ -209,7 +217,7 @@ fn a_snapshot_that_cannot_be_written_ends_the_thread_with_its_path() {
     let log = FailingLog { writes_left: usize::MAX, asked_again: Arc::default() };
     let write = |_: &SnapshotMeta, _: &State| Err("writing /data/snapshots/2-302.tmp: no space".to_owned());
     let running = start(Recovered::default(), Box::new(log), Arc::new(write));
-    running.commands.send(ConsensusCommand::Propose((0..400).map(proposal).collect())).unwrap();
+    running.commands.send(ConsensusCommand::Propose(Instant::ZERO, (0..400).map(proposal).collect())).unwrap();
     running.thread.join().unwrap();
     let last = running.notices.try_iter().flatten().last();
     assert_eq!(last, Some(Notice::Fatal("writing /data/snapshots/2-302.tmp: no space".to_owned())));
@@ -223,6 +231,9 @@ fn a_panic_is_told_before_the_thread_ends() {
             panic!("a broken invariant")
         }
         fn compact(&mut self, _up_to: Index) -> Result<(), String> {
+            Ok(())
+        }
+        fn begin_anew(&mut self, _hard_state: HardState) -> Result<(), String> {
             Ok(())
         }
     }

@@ -70,6 +70,27 @@ fn each_step_is_there_when_opened_again() {
     check(4, &[entry(5, 2)], stored);
 }
 
+/// A leader's snapshot replaces the log; a crash before it did leaves entries that were never agreed on.
+#[test]
+fn a_log_begins_anew_behind_a_snapshot() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut log = RaftEngineLog::open(folder.path()).unwrap();
+    persist(&mut log, &[entry(1, 1), entry(2, 1), entry(3, 1), entry(4, 1)], Some(hard_state(1, 1)));
+    let before = copy(folder.path());
+    log.begin_anew(hard_state(5, 3)).unwrap();
+    assert_eq!(read(copy(folder.path()).path(), 3), Ok((vec![], hard_state(5, 3))));
+    persist(&mut log, &[entry(4, 5), entry(5, 5)], None);
+    drop(log);
+    assert_eq!(read(folder.path(), 3), Ok((vec![entry(4, 5), entry(5, 5)], hard_state(5, 3))));
+
+    let mut log = RaftEngineLog::open(before.path()).unwrap();
+    assert_eq!(log.entries_behind(Index(3), Term(1)), Ok(vec![entry(4, 1)]), "the same entry: the log goes on");
+    assert_eq!(log.entries_behind(Index(3), Term(4)), Ok(vec![]), "another one");
+    persist(&mut log, &[entry(4, 5)], None);
+    drop(log);
+    assert_eq!(read(before.path(), 3), Ok((vec![entry(4, 5)], hard_state(1, 1))));
+}
+
 #[test]
 fn a_snapshot_beyond_the_log_leaves_no_gap() {
     let folder = tempfile::tempdir().unwrap();

@@ -77,9 +77,9 @@ const UPDATES: &[(State, [&str; 5])] = &[
     (Closed, ["", USED, "", "", ""]),
     (PeerReset, ["", USED, "", "", ""]),
     (OwnReset, ["", USED, "", "", ""]),
-    (Proposed, ["", DUPLICATE, "", "finished #", "reset #"]),
+    (Proposed, ["", DUPLICATE, "", "finished #", "refused #"]),
     (OwnOpen, ["", DUPLICATE, "", "finished #", "reset #"]),
-    (ProposedFinished, ["", DUPLICATE, "", "finished #, closed #", "reset #"]),
+    (ProposedFinished, ["", DUPLICATE, "", "finished #, closed #", "refused #"]),
 ];
 
 /// What a data frame of 3 bytes with one flag does.
@@ -93,9 +93,9 @@ const DATA: &[(State, [&str; 5])] = &[
     (Closed, ["", USED, "", "", ""]),
     (PeerReset, ["", USED, "", "", ""]),
     (OwnReset, ["", USED, "", "", ""]),
-    (Proposed, ["data # abc", DUPLICATE, "data # abc", "data # abc, finished #", "reset #"]),
+    (Proposed, ["data # abc", DUPLICATE, "data # abc", "data # abc, finished #", "refused #"]),
     (OwnOpen, ["data # abc", DUPLICATE, "data # abc", "data # abc, finished #", "reset #"]),
-    (ProposedFinished, ["data # abc", DUPLICATE, "data # abc", "data # abc, finished #, closed #", "reset #"]),
+    (ProposedFinished, ["data # abc", DUPLICATE, "data # abc", "data # abc, finished #, closed #", "refused #"]),
 ];
 
 #[test]

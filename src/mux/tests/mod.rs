@@ -75,6 +75,7 @@ fn said(session: &mut MuxSession, bytes: &[u8]) -> String {
             }
             Event::Finished(StreamId(stream)) => format!("finished {stream}"),
             Event::Reset(StreamId(stream)) => format!("reset {stream}"),
+            Event::Refused(StreamId(stream)) => format!("refused {stream}"),
             Event::Closed(StreamId(stream)) => format!("closed {stream}"),
             Event::Writable(StreamId(stream)) => format!("writable {stream}"),
             Event::GoAway => "gone".to_owned(),

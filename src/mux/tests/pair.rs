@@ -166,7 +166,7 @@ impl Pair {
                     assert!(half.finished && half.peer_finished);
                     half.closed = true;
                 }
-                Event::Reset(_) => {
+                Event::Reset(_) | Event::Refused(_) => {
                     assert!(half.knows && (other.reset || !other.knows), "nobody reset {stream}");
                     half.told_reset = true;
                 }

@@ -33,7 +33,6 @@ pub(in crate::server) struct HttpCall {
 impl Server {
     /// Begins a streaming call whose messages are the reply to a request.
     pub(in crate::server) fn begin_http_stream(&mut self, now: Instant, conn: ConnId, call: HttpCall) {
-        let Some(caller) = self.caller_of(conn) else { return };
         let stream = HttpStream::new(call.form, self.settings.conn.max_message_bytes);
         // Whoever closed has gone, as far as can be told (R1.97).
         if stream.is_endless() && self.has_peer_finished(conn) {
@@ -41,13 +40,13 @@ impl Server {
             return;
         }
         self.metrics.count(Id::StreamingRequest);
-        let (body, (early, finished)) = (Arc::<[u8]>::from(call.argument), call.upload);
-        let kind = Kind::Starting { body: Arc::clone(&body), early, finished };
+        let (early, finished) = call.upload;
+        let kind = Kind::Starting { body: call.argument.into(), base: 0, early, finished };
         let key = self
             .sources
             .insert(Source { http: Some(Box::new(stream)), ..Source::new(conn, STREAM, call.method, kind) });
         self.set_busy(conn, STREAM, Some(Busy::Source(key)));
-        self.run_streaming(key, call.method, body, 0, caller);
+        self.route_stream(now, key);
     }
 
     /// The client of a connection sends no more: whether it waits for a reply that has no end.

@@ -10,10 +10,10 @@ use crate::wire::msgpack::{Decoder, Msg};
 use super::super::history::{Answered, Asked, Operation, Outcome};
 use super::super::requests::NONCE;
 use super::super::truth::Step;
-use super::Case;
+use super::{Case, is_unsure};
 
-/// Errors after which a write may have happened all the same.
-const UNSURE: [&str; 3] = ["leadership lost while committing log", "node not found", "failed to reset heartbeat"];
+/// One more error after which a write may have happened all the same.
+const UNSURE: &str = "node not found";
 
 pub(super) fn check(case: &Case<'_>, wrongs: &mut Vec<String>) {
     let by_index: BTreeMap<u64, &Step> = case.steps.iter().map(|step| (step.index, step)).collect();
@@ -35,7 +35,7 @@ pub(super) fn check(case: &Case<'_>, wrongs: &mut Vec<String>) {
                     wrongs.push(format!("an acknowledged write is lost: {operation:?}"));
                 }
             }
-            Outcome::Refused(text) if !UNSURE.iter().any(|unsure| text.starts_with(unsure)) => {
+            Outcome::Refused(text) if !is_unsure(text) && !text.starts_with(UNSURE) => {
                 let steps = operation.asked.nonce().and_then(|nonce| by_nonce.get(&nonce));
                 if steps.is_some_and(|steps| steps.iter().any(|step| did_something(step))) {
                     wrongs.push(format!("a refused write happened: {operation:?}"));

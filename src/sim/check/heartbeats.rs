@@ -9,6 +9,9 @@ use super::super::history::{Answered, Asked, NodeNumber, Operation, Outcome, SER
 use super::super::options::{FAILOVER_TTL, GRACE, MIN_TTL};
 use super::{Case, WRITE_SLACK};
 
+/// What a clock that goes wrong makes of the longest wait.
+const SKEW: Duration = Duration::from_millis(30);
+
 /// Something that may have set a node's timer.
 #[derive(Clone, Copy, Debug)]
 struct Reset {
@@ -23,9 +26,44 @@ struct Reset {
 }
 
 pub(super) fn check(case: &Case<'_>, wrongs: &mut Vec<String>) {
+    if case.history.is_cluster {
+        return check_cluster(case, wrongs);
+    }
     for life in 0..case.history.lives.len() {
         for node in 0..case.history.nodes.len() {
             check_node(case, life, node, wrongs);
+        }
+    }
+}
+
+/// Whoever leads marks no node down that was heard by it in time, and none soon after it began: what was heard is not
+/// known to it.
+fn check_cluster(case: &Case<'_>, wrongs: &mut Vec<String>) {
+    let expiries = case.history.operations.iter().filter(|one| one.client == SERVER);
+    for expiry in expiries.filter(|one| matches!(one.asked, Asked::Expire { .. })) {
+        let (node, at) = (expiry.asked.node(), expiry.invoked);
+        let reigns = case.history.reigns.iter().filter(|reign| reign.life == expiry.life && reign.from <= at);
+        let Some(began) = reigns.map(|reign| reign.from).max() else {
+            wrongs.push(format!("node {node:?} was down by a server that does not lead at t={at}"));
+            continue;
+        };
+        let heard = case.history.operations.iter().filter(|one| one.asked.node() == node && one.invoked >= began);
+        let heard = heard.filter(|one| one.returned <= at).filter_map(reset).filter(|reset| reset.sure);
+        let last = heard.max_by_key(|reset| reset.from);
+        // A heartbeat whose answer was lost may have set a shorter time, and so may one that was asked before.
+        let unsure = |from: Instant| {
+            let others = case.history.operations.iter().filter(|one| one.asked.node() == node && one.returned >= from);
+            let resets = others.filter(|one| one.invoked <= at).filter_map(reset);
+            resets.into_iter().any(|reset| !reset.sure || reset.from < began)
+        };
+        match last {
+            Some(last) if at + SKEW < last.from + last.least + GRACE && !unsure(last.from) => {
+                wrongs.push(format!("node {node:?} was down at t={at}, heard at t={} for {:?}", last.from, last.least));
+            }
+            None if at + SKEW < began + FAILOVER_TTL && !unsure(began) => {
+                wrongs.push(format!("node {node:?} was down at t={at}, the leader began at t={began}"));
+            }
+            _ => {}
         }
     }
 }

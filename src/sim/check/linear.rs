@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use crate::base::time::Instant;
 
 use super::super::history::{Answered, Asked, NodeNumber, Operation, Outcome};
-use super::Case;
 use super::model::Node;
+use super::{Case, is_unsure};
 
 /// States of the search that are looked at before it is given up.
 const MAX_STATES: usize = 400_000;
@@ -55,7 +55,7 @@ fn of_node<'a>(all: &'a [Operation], node: NodeNumber, id: &str) -> Vec<Span<'a>
         let unsure = match &operation.outcome {
             Outcome::Done(_) => false,
             Outcome::Refused(text) if text == "node not found" => races && writes && operation.asked.node().is_some(),
-            Outcome::Refused(text) => text.starts_with("leadership lost"),
+            Outcome::Refused(text) => is_unsure(text),
             Outcome::Unknown | Outcome::Pending | Outcome::TimedOut => true,
         };
         if reads && (unsure || matches!(operation.outcome, Outcome::Refused(_))) {

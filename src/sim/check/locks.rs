@@ -38,7 +38,7 @@ fn written(operation: &Operation) -> Option<(&VarWrite, u64, bool, u64)> {
 pub(super) fn check(case: &Case<'_>, replay: &Replay, wrongs: &mut Vec<String>) {
     for path in 0..PATHS.len() {
         let holds = holds(case, path);
-        check_holders(&holds, wrongs);
+        check_holders(case, &holds, wrongs);
         check_fences(case, path, &holds, wrongs);
         check_turns(case, path, wrongs);
     }
@@ -80,10 +80,12 @@ fn holds<'a>(case: &Case<'a>, path: PathNumber) -> Vec<Held<'a>> {
 }
 
 /// Whoever is told to hold a lock is the only one, and no one gets it before the last one's delay is over.
-fn check_holders(holds: &[Held<'_>], wrongs: &mut Vec<String>) {
+fn check_holders(case: &Case<'_>, holds: &[Held<'_>], wrongs: &mut Vec<String>) {
     for (first, second) in holds.iter().zip(holds.iter().skip(1)) {
         let told = second.operation.returned;
-        if first.released.is_none_or(|at| at > told) && told < first.until + first.write.delay {
+        let least = first.write.ttl + first.write.delay;
+        let early = told + case.skew(least) < first.until + first.write.delay;
+        if first.released.is_none_or(|at| at > told) && early {
             wrongs.push(format!(
                 "two holders: one until t={} and its delay {:?}, the next at t={told}: {:?} and {:?}",
                 first.until, first.write.delay, first.operation, second.operation
@@ -119,7 +121,11 @@ fn check_turns(case: &Case<'_>, path: PathNumber, wrongs: &mut Vec<String>) {
     let waiters: Vec<&Operation> = case.history.operations.iter().filter(waits).collect();
     for first in &waiters {
         let Some((write, own, ok, _)) = written(first) else { continue };
-        for second in waiters.iter().filter(|one| one.life == first.life && one.invoked > first.invoked + SLACK) {
+        let same = |one: &&&Operation| match case.history.is_cluster {
+            true => case.is_steady(first.invoked, first.returned.max(one.returned)),
+            false => one.life == first.life,
+        };
+        for second in waiters.iter().filter(|one| one.invoked > first.invoked + SLACK).filter(same) {
             // The first one waited all the time from before the second one came.
             let waited =
                 first.returned > second.returned + SLACK && first.invoked + write.wait > second.returned + SLACK;
@@ -142,9 +148,15 @@ fn check_end(case: &Case<'_>, hold: &Hold, wrongs: &mut Vec<String>) {
         None => case.end,
     };
     let renewed = applied(hold.renewed).copied().unwrap_or(Instant::ZERO);
-    // A process that began since had to find the lock, and gave it a grace.
-    let mut lives = case.history.lives.iter().filter(|life| life.started <= ended);
-    let Some(ready) = lives.next_back().and_then(|life| life.ready) else { return };
+    // Whoever began to lead since had to find the lock, and gave it a grace.
+    let ready = if case.history.is_cluster {
+        let reigns = case.history.reigns.iter().filter(|reign| reign.from <= ended);
+        reigns.map(|reign| reign.from).max().filter(|from| case.history.is_calm(*from, ended))
+    } else {
+        let mut lives = case.history.lives.iter().filter(|life| life.started <= ended);
+        lives.next_back().and_then(|life| life.ready)
+    };
+    let Some(ready) = ready else { return };
     let time = |nanos: i64| Duration::from_nanos(u64::try_from(nanos).unwrap_or(0));
     let latest = renewed.max(ready) + time(hold.ttl) + LOCK_LEADER_GRACE + time(hold.delay) + WRITE_SLACK;
     if ended > latest {

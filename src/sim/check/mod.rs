@@ -8,6 +8,7 @@ mod locks;
 mod model;
 mod queries;
 mod rules;
+mod stale;
 mod vars;
 
 use std::time::Duration;
@@ -22,6 +23,20 @@ pub(crate) const SLACK: Duration = Duration::from_secs(5);
 /// The same when the disk has to write, which may be slow.
 pub(crate) const WRITE_SLACK: Duration = Duration::from_secs(15);
 
+/// Of how many parts of a time a clock that goes wrong loses one at most.
+const SKEW_PARTS: u32 = 1000;
+
+/// How errors begin after which a write may have happened all the same.
+const UNSURE: [&str; 3] =
+    ["leadership lost while committing log", "outcome unknown", "failed to reset heartbeat since server is not leader"];
+
+/// Whether nobody knows if a write that was refused with this text was done.
+pub(crate) fn is_unsure(text: &str) -> bool {
+    // Another server may have passed it on.
+    let text = text.trim_start_matches("rpc error: ");
+    UNSURE.iter().any(|unsure| text.starts_with(unsure))
+}
+
 /// What checkers know.
 pub(crate) struct Case<'a> {
     pub(crate) history: &'a History,
@@ -29,6 +44,27 @@ pub(crate) struct Case<'a> {
     pub(crate) steps: &'a [Step],
     /// The end of the world.
     pub(crate) end: Instant,
+}
+
+impl Case<'_> {
+    /// By how much a server's clock may have been ahead of the world's after so long: those of a cluster go a little
+    /// wrong.
+    pub(crate) fn skew(&self, time: Duration) -> Duration {
+        if self.history.is_cluster { time / SKEW_PARTS } else { Duration::ZERO }
+    }
+
+    /// Whether the cluster was well, and one server led it, from a time to another.
+    pub(crate) fn is_steady(&self, from: Instant, to: Instant) -> bool {
+        self.history.is_calm(from, to) && self.history.is_one_reign(from, to)
+    }
+
+    /// Whether some process was about to stop within this time.
+    pub(crate) fn is_stopping(&self, from: Instant, to: Instant) -> bool {
+        let lives = self.history.lives.iter();
+        lives
+            .filter_map(|life| Some((life.stopping?, life.ended.unwrap_or(self.end))))
+            .any(|(at, end)| at <= to && from <= end)
+    }
 }
 
 /// Everything that is wrong, a sentence each.
@@ -44,5 +80,6 @@ pub fn all(history: &History, truth: &Truth, end: Instant) -> Vec<String> {
     let replay = rules::Replay::of(&steps);
     vars::check(&case, &replay, &mut wrongs);
     locks::check(&case, &replay, &mut wrongs);
+    stale::check(&case, &replay, &mut wrongs);
     wrongs
 }

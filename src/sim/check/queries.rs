@@ -9,6 +9,7 @@ use crate::base::time::Instant;
 use super::super::history::{Answered, Asked, Operation, Outcome};
 use super::super::options::HOLD_TIMEOUT;
 use super::super::variables::{VarAnswered, VarAsked};
+use super::super::watch::Reign;
 use super::{Case, SLACK};
 
 /// A millisecond's rounding is no early answer.
@@ -85,19 +86,26 @@ fn check_order(case: &Case<'_>, wrongs: &mut Vec<String>) {
 fn check_answer(case: &Case<'_>, operation: &Operation, asked: (u64, Duration, u64), wrongs: &mut Vec<String>) {
     let (min, wait, index) = asked;
     let took = operation.returned - operation.invoked;
-    let stopping = case.history.lives.get(operation.life).and_then(|life| life.stopping);
-    let drained = stopping.is_some_and(|at| at <= operation.returned);
+    let drained = match case.history.is_cluster {
+        true => case.is_stopping(operation.invoked, operation.returned),
+        false => {
+            let stopping = case.history.lives.get(operation.life).and_then(|life| life.stopping);
+            stopping.is_some_and(|at| at <= operation.returned)
+        }
+    };
+    let well = !case.history.is_cluster || case.is_steady(operation.invoked, operation.returned);
     if index == 0 {
         wrongs.push(format!("answered with the index 0: {operation:?}"));
     }
-    if min > 0 && index <= min && took + EARLY < wait && !drained {
+    if min > 0 && index <= min && took + EARLY + case.skew(wait) < wait && !drained {
         wrongs.push(format!("answered after {took:?} with nothing new: {operation:?}"));
     }
     let longest = if min > 0 { wait + wait / 16 } else { Duration::ZERO } + HOLD_TIMEOUT + SLACK;
-    if took > longest {
+    if took > longest && well {
         wrongs.push(format!("answered after {took:?}, {longest:?} is the most: {operation:?}"));
     }
     if let Some(change) = change_at(case, operation, min)
+        && well
         && operation.returned > change.max(operation.invoked) + SLACK + HOLD_TIMEOUT / 5
         && min > 0
     {
@@ -108,7 +116,14 @@ fn check_answer(case: &Case<'_>, operation: &Operation, asked: (u64, Duration, u
 /// When the first entry that the query waits for could be read.
 fn change_at(case: &Case<'_>, operation: &Operation, min: u64) -> Option<Instant> {
     let id = operation.asked.node().and_then(|node| case.history.nodes.get(node));
-    let life = case.history.lives.get(operation.life)?;
+    // In a cluster the leader answers, whoever was asked.
+    let leads =
+        |reign: &&Reign| reign.from <= operation.invoked && reign.to.is_none_or(|end| end >= operation.returned);
+    let life = match case.history.is_cluster {
+        true => case.history.reigns.iter().find(leads)?.life,
+        false => operation.life,
+    };
+    let life = case.history.lives.get(life)?;
     let first = case.steps.iter().filter(|step| step.index > min).find(|step| match (&operation.asked, id) {
         (Asked::Var(asked), _) => step.vars.iter().any(|path| asked.reads(path)),
         (_, Some(id)) => step.touched.contains(id),
@@ -119,5 +134,11 @@ fn change_at(case: &Case<'_>, operation: &Operation, min: u64) -> Option<Instant
         return None;
     }
     // An entry of before this process was there from its beginning.
-    Some(life.applied.get(&first.index).copied().unwrap_or(life.started).max(life.ready?))
+    let ready = if case.history.is_cluster { life.started } else { life.ready? };
+    // One that came in a snapshot was there with the first that is applied since.
+    let there = match case.history.is_cluster {
+        true => life.applied.range(first.index..).next().map(|(_, at)| *at),
+        false => life.applied.get(&first.index).copied(),
+    };
+    Some(there.unwrap_or(life.started).max(ready))
 }

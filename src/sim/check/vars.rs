@@ -15,11 +15,8 @@ use crate::wire::entry::var::{VarOp, VarOpKind};
 use super::super::history::{Answered, Asked, Operation, Outcome};
 use super::super::truth::Step;
 use super::super::variables::{PATHS, SeenVar, VarAnswered, VarAsked, VarWrite, sealed_nonce};
-use super::Case;
 use super::rules::Replay;
-
-/// Errors after which a write may have happened all the same.
-const UNSURE: &str = "leadership lost while committing log";
+use super::{Case, is_unsure};
 
 pub(super) fn check(case: &Case<'_>, replay: &Replay, wrongs: &mut Vec<String>) {
     check_state(case, replay, wrongs);
@@ -46,7 +43,7 @@ pub(super) fn check(case: &Case<'_>, replay: &Replay, wrongs: &mut Vec<String>) 
             Outcome::Done(Answered::Var(answered)) => {
                 check_answer(&times, replay, &by_index, operation, asked, answered)
             }
-            Outcome::Refused(text) if !text.starts_with(UNSURE) => {
+            Outcome::Refused(text) if !is_unsure(text) => {
                 let happened = asked.all_writes().iter().any(|one| one.nonce > 0 && done.contains_key(&one.nonce));
                 if happened { Err("a refused write happened".to_owned()) } else { Ok(()) }
             }
@@ -79,6 +76,8 @@ struct Times {
     acknowledged: Vec<(Instant, u64)>,
     /// For each process: when something was applied, and the index.
     applied: Vec<Vec<(Instant, u64)>>,
+    /// When anything was first applied by any of several servers, with the highest index up to then.
+    anywhere: Option<Vec<(Instant, u64)>>,
 }
 
 impl Times {
@@ -99,15 +98,28 @@ impl Times {
             *index = highest;
         }
         let lives = case.history.lives.iter();
-        let applied = lives.map(|life| life.applied.iter().map(|(index, at)| (*at, *index)).collect()).collect();
-        Times { acknowledged, applied }
+        let applied: Vec<Vec<(Instant, u64)>> =
+            lives.map(|life| life.applied.iter().map(|(index, at)| (*at, *index)).collect()).collect();
+        let anywhere = case.history.is_cluster.then(|| {
+            let mut all: Vec<(Instant, u64)> = applied.iter().flatten().copied().collect();
+            all.sort_unstable();
+            let mut highest = 0;
+            for (_, index) in &mut all {
+                highest = highest.max(*index);
+                *index = highest;
+            }
+            all
+        });
+        Times { acknowledged, applied, anywhere }
     }
 
     /// The first index that a read may have seen, and the last.
     fn window(&self, operation: &Operation) -> (u64, u64) {
         let before = self.acknowledged.partition_point(|(at, _)| *at < operation.invoked);
         let least = before.checked_sub(1).and_then(|at| self.acknowledged.get(at)).map_or(0, |(_, index)| *index);
-        let applied = self.applied.get(operation.life).map_or(&[][..], Vec::as_slice);
+        let of_life = self.applied.get(operation.life).map_or(&[][..], Vec::as_slice);
+        // In a cluster any server may have answered.
+        let applied = self.anywhere.as_deref().unwrap_or(of_life);
         let until = applied.partition_point(|(at, _)| *at <= operation.returned);
         let most = match until.checked_sub(1).and_then(|at| applied.get(at)) {
             Some((_, index)) => *index,
@@ -170,7 +182,7 @@ fn check_answer(
 }
 
 /// The index of a reply: the variable's own, or the table's at one of the times at which it may have been read.
-fn check_index(replay: &Replay, index: u64, own: Option<u64>, spans: &[(u64, u64)]) -> Result<(), String> {
+pub(super) fn check_index(replay: &Replay, index: u64, own: Option<u64>, spans: &[(u64, u64)]) -> Result<(), String> {
     let fits = |(from, to): &(u64, u64)| match own {
         Some(own) => index == own,
         None => (replay.table_at(*from).max(1)..=replay.table_at(*to).max(1)).contains(&index),
@@ -179,7 +191,7 @@ fn check_index(replay: &Replay, index: u64, own: Option<u64>, spans: &[(u64, u64
 }
 
 /// Where two lists of spans meet.
-fn meet(some: &[(u64, u64)], others: &[(u64, u64)]) -> Vec<(u64, u64)> {
+pub(super) fn meet(some: &[(u64, u64)], others: &[(u64, u64)]) -> Vec<(u64, u64)> {
     let both = some.iter().flat_map(|a| others.iter().map(move |b| (a.0.max(b.0), a.1.min(b.1))));
     both.filter(|(from, to)| from <= to).collect()
 }

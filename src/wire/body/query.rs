@@ -72,6 +72,13 @@ wire_structs! {
     }
 }
 
+/// The field that says that a request was passed on within its region already; Nomad's Forwarded is set between regions
+/// too. Go peers skip it.
+pub const HOP: &str = "HoldfastHop";
+
+/// The field of a read that is to be true of the moment it was asked, on whichever server.
+pub const CONSISTENT: &str = "Consistent";
+
 /// The fields of a request's body that decide where it is served.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RouteFields {
@@ -85,6 +92,10 @@ pub struct RouteFields {
     pub min_query_index: u64,
     /// MaxQueryTime, nanoseconds.
     pub max_query_time: i64,
+    /// [`HOP`].
+    pub hop: bool,
+    /// [`CONSISTENT`].
+    pub consistent: bool,
 }
 
 /// Reads the routing fields in one pass over a body. A body that is no map gives the defaults; one that is an array
@@ -105,6 +116,8 @@ pub fn route_fields(body: &[u8], base: u64) -> Result<RouteFields> {
             b"Forwarded" => fields.forwarded = d.bool()?,
             b"MinQueryIndex" => fields.min_query_index = d.u64()?,
             b"MaxQueryTime" => fields.max_query_time = d.i64()?,
+            key if key == HOP.as_bytes() => fields.hop = d.bool()?,
+            key if key == CONSISTENT.as_bytes() => fields.consistent = d.bool()?,
             _ => d.skip()?,
         }
     }
@@ -174,6 +187,7 @@ mod tests {
             forwarded: true,
             min_query_index: 200,
             max_query_time: 10_000_000_000,
+            ..RouteFields::default()
         };
         assert_eq!(route_fields(body, 0), Ok(fields));
     }
@@ -260,6 +274,7 @@ mod tests {
                     forwarded: whole.forwarded,
                     min_query_index: whole.min_query_index,
                     max_query_time: whole.max_query_time,
+                    ..RouteFields::default()
                 }));
             }
         }

@@ -2,6 +2,7 @@
 
 pub mod archive;
 pub mod body;
+pub mod class;
 pub mod entry;
 pub mod first_byte;
 pub mod gzip;

@@ -10,5 +10,6 @@ pub mod node_call;
 pub mod operator;
 pub mod query;
 pub mod search;
+pub mod session;
 pub mod status;
 pub mod var;

@@ -201,7 +201,7 @@ fn heads_decode_and_go_heads_come_back_byte_for_byte() {
                 rpc::encode_request_head(&mut e, seq, &service_method);
             }
             "response-header" => {
-                let ReplyHead { error, seq, service_method } = rpc::decode_reply_head(bytes).expect(place);
+                let ReplyHead { error, seq, service_method, .. } = rpc::decode_reply_head(bytes).expect(place);
                 assert_eq!(decoded["Error"], error, "{place}");
                 rpc::encode_reply_head(&mut e, &error, seq, &service_method);
             }

@@ -8,7 +8,7 @@ use super::answer::settle;
 use super::{
     Access, Method, StreamingMethod, UnknownMethod, Weight, acl, acl_policies, acl_roles, acl_token_write, acl_tokens,
     agent, autopilot, event, heartbeat, keyring, namespace, node, node_admin, node_client, operator, registration,
-    search, snapshot, status, to_node, var, var_lock, var_write,
+    search, session, snapshot, status, to_node, var, var_lock, var_write,
 };
 
 /// One row for each method: name, access, weight, whether it is a heartbeat, handler.
@@ -122,6 +122,11 @@ pub(super) static METHODS: &[Method] = methods! {
     "Operator.TransferLeadershipToPeer" Write Light => operator::transfer_leadership;
     "Region.List" Local Light => status::regions;
     "Search.PrefixSearch" Read Heavy => search::prefix;
+    "Session.Close" Write Light => session::close;
+    "Session.KeepAlive" Write Light => session::keep_alive;
+    "Session.List" Read Heavy => session::list;
+    "Session.Open" Write Light => session::open;
+    "Session.Outcome" Read Light => session::outcome;
     "Status.HasNodeConn" Local Light => status::has_node_conn;
     "Status.Leader" LocalRegion Light => status::leader;
     "Status.Members" Local Light => status::members;

@@ -28,9 +28,11 @@ mod operator;
 pub mod outcome;
 mod page;
 mod registration;
+pub mod repeat;
 pub mod seal;
 mod search;
 pub mod secrets;
+mod session;
 pub mod snapshot;
 pub mod status;
 mod stream_error;
@@ -43,6 +45,7 @@ mod var_lock;
 mod var_write;
 mod version;
 
+pub use self::session::session_key;
 pub use self::stream_error::stream_error;
 pub use self::var::lacks_a_key;
 
@@ -54,6 +57,7 @@ use crate::base::time::WallTime;
 use crate::state::{ApplyResult, State};
 use crate::wire::body::operator::ConnectionsResponse;
 use crate::wire::body::query::{GenericResponse, WriteMeta};
+use crate::wire::body::session::WriteStamp;
 
 use self::answer::{body, settle};
 use self::outcome::{Finish, Outcome, Reply, Resolved};
@@ -98,6 +102,13 @@ pub struct Method {
 }
 
 impl Method {
+    /// Whether it is a write that is one entry, so that a place in a session makes it happen once. The others change
+    /// the cluster rather than the state, or are about sessions, or take more than an entry.
+    pub fn takes_stamp(&self) -> bool {
+        const OTHERS: [&str; 4] = ["Keyring.Rotate", "Operator.Raft", "Operator.Transfer", "Session."];
+        self.access == Access::Write && !OTHERS.iter().any(|prefix| self.name.starts_with(prefix))
+    }
+
     /// How it is served by a server with or without ACLs: without, what needs them is refused by whoever was asked.
     pub fn served(&self, acl_enabled: bool) -> Access {
         let refused = !acl_enabled
@@ -194,6 +205,8 @@ pub fn finish(finish: &Finish, resolved: &Resolved, state: &State, ctx: &Ctx) ->
         Finish::KeyringDelete { key_id } => keyring::finish_delete(key_id, index),
         Finish::AutopilotSet => autopilot::finish_set(&resolved.result),
         Finish::SchedulerSet => autopilot::finish_set_scheduler(index, &resolved.result),
+        Finish::SessionOpen { key, ttl } => session::finish_open(key, *ttl, index),
+        Finish::SessionKept { id, ttl } => session::finish_keep_alive(*id, *ttl, index),
     })
 }
 
@@ -297,6 +310,10 @@ pub struct Ctx {
     pub heartbeat_ttl: Duration,
     /// Chance for ids made in this request.
     pub seed: u64,
+    /// The place of the write at hand in its session: its ids are made from it, so that they come out the same again.
+    pub stamp: Option<Arc<WriteStamp>>,
+    /// The id of the cluster, which is told to servers alone; empty until it is founded.
+    pub cluster_id: Arc<str>,
     /// Signs node identities, once there is a key.
     pub signer: Option<Arc<identity::Signer>>,
     /// Seals and opens the items of variables, once there is a key.

@@ -8,6 +8,7 @@ use crate::base::id::Index;
 use crate::state::ApplyResult;
 use crate::state::acl::rules::{Acl, VarCapability};
 use crate::state::watch::WatchKey;
+use crate::wire::body::session::SessionKey;
 use crate::wire::entry::Command;
 use crate::wire::entry::var::VarOpKind;
 
@@ -201,6 +202,20 @@ pub enum Finish {
     AutopilotSet,
     /// Operator.SchedulerSetConfiguration.
     SchedulerSet,
+    /// Session.Open.
+    SessionOpen {
+        /// What its owner is to show.
+        key: SessionKey,
+        /// Nanoseconds.
+        ttl: i64,
+    },
+    /// Session.KeepAlive.
+    SessionKept {
+        /// Which.
+        id: u64,
+        /// Nanoseconds.
+        ttl: i64,
+    },
 }
 
 /// A secret that is carried along and never shown.

@@ -19,14 +19,24 @@ impl fmt::Debug for Entropy {
     }
 }
 
-/// A UUID that cannot be guessed: the `nth` of this request.
-pub(super) fn secret_uuid(ctx: &Ctx, nth: u64) -> String {
-    let key = hmac::Key::new(hmac::HMAC_SHA256, &ctx.server.entropy.0);
+/// Bits that cannot be guessed: the `nth` of this request. A write of a session gets the same on whichever server it
+/// is run again; its key is as secret as what is made from it.
+pub(super) fn secret_bits(ctx: &Ctx, nth: u64) -> u128 {
+    let (secret, seed) = match &ctx.stamp {
+        Some(stamp) => (stamp.key.0.as_slice(), stamp.sequence),
+        None => (ctx.server.entropy.0.as_slice(), ctx.seed),
+    };
+    let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
     let mut context = hmac::Context::with_key(&key);
-    context.update(&ctx.seed.to_be_bytes());
+    context.update(&seed.to_be_bytes());
     context.update(&nth.to_be_bytes());
     let tag = context.sign();
-    let mut bits = tag.as_ref().iter().take(16).fold(0u128, |bits, byte| bits << 8 | u128::from(*byte));
+    tag.as_ref().iter().take(16).fold(0u128, |bits, byte| bits << 8 | u128::from(*byte))
+}
+
+/// A UUID that cannot be guessed: the `nth` of this request.
+pub(super) fn secret_uuid(ctx: &Ctx, nth: u64) -> String {
+    let mut bits = secret_bits(ctx, nth);
     // Version 4, variant 1 (RFC 9562 section 5.4).
     bits = bits & !(0xf << 76) | 4 << 76;
     bits = bits & !(3 << 62) | 2 << 62;

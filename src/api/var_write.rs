@@ -206,7 +206,7 @@ fn is_holder(finish: &VarFinish, held: &VarLock) -> bool {
 pub(super) fn finish_apply(finish: &VarFinish, resolved: &Resolved, state: &State, ctx: &Ctx) -> Answer {
     let outcome = outcomes(resolved)?.first().ok_or(NO_ANSWER)?;
     if let VarOutcome::Refused(text) = outcome {
-        return Err((*text).into());
+        return Err(text.as_ref().into());
     }
     if let Some(queue) = turn_after(finish, outcome, state) {
         return Ok(Outcome::Queue(queue));
@@ -365,7 +365,7 @@ pub(super) fn finish_txn(finishes: &[VarFinish], resolved: &Resolved, ctx: &Ctx)
     }
     for (nth, outcome) in (0..).zip(outcomes) {
         if let VarOutcome::Refused(text) = outcome {
-            return Err(numbered(nth, (*text).into()));
+            return Err(numbered(nth, text.as_ref().into()));
         }
     }
     let done = outcomes.iter().all(|outcome| matches!(outcome, VarOutcome::Ok(_)));

@@ -72,6 +72,16 @@ metrics! {
         "Calls passed on once more, or served here after all, since the first try surely changed nothing.";
     OutcomeUnknown: Counter "holdfast.forward.outcome_unknown" "holdfast_forwarded_writes_unknown_total" None,
         "Writes passed on to a leader that was lost before it answered: they may or may not have happened.";
+    Stamped: Counter "holdfast.session.stamped" "holdfast_session_stamped_total" None,
+        "Writes without a place in a session that this server gave one in its own.";
+    SessionRepeats: Counter "holdfast.session.repeats" "holdfast_session_repeats_total" None,
+        "Writes that were applied before and were answered again from their session.";
+    Sessions: Gauge "holdfast.session.open" "holdfast_sessions" None,
+        "Sessions, of clients and of servers.";
+    SessionAnswerBytes: Gauge "holdfast.session.answer_bytes" "holdfast_session_answer_bytes" None,
+        "Size of the answers that are kept for sessions until they are acknowledged.";
+    SessionsExpired: Counter "holdfast.session.expired" "holdfast_sessions_expired_total" None,
+        "Sessions whose time was over, counted by the leader that ended them.";
     Holds: Counter "holdfast.forward.holds" "holdfast_holds_total" None,
         "Times that a request was made to wait for a leader.";
     PoolOpen: Gauge "holdfast.pool.open" "holdfast_pool_connections" None,

@@ -35,6 +35,7 @@ use std::time::Duration;
 use crate::base::id::StreamId;
 use crate::base::time::Instant;
 use crate::mux::session;
+use crate::wire::class::Class;
 use crate::wire::first_byte::FirstByte;
 use crate::wire::http::HttpReply;
 use crate::wire::http::HttpRequest;
@@ -163,8 +164,8 @@ pub enum Event {
     Answer {
         /// The stream of [`Conn::call`].
         stream: StreamId,
-        /// A body, or the text of the error.
-        result: Result<Box<[u8]>, String>,
+        /// A body, or the error.
+        result: Result<Box<[u8]>, Refusal>,
     },
     /// A call of ours has ended without an answer: its stream or its connection is gone. Its last event, in place of
     /// [`Event::Gone`], which is of other streams.
@@ -219,6 +220,21 @@ impl Event {
     }
 }
 
+/// The error that a peer answered with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// In its words.
+    pub text: String,
+    /// What it means, as the peer said, or as the text tells.
+    pub class: Class,
+}
+
+impl From<&str> for Refusal {
+    fn from(text: &str) -> Refusal {
+        Refusal { text: text.to_owned(), class: Class::of_text(text) }
+    }
+}
+
 /// How a call is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer<'a> {
@@ -226,6 +242,8 @@ pub enum Answer<'a> {
     Body(&'a [u8]),
     /// With the text of an error; the stream stays usable.
     Error(&'a str),
+    /// The same, with what it means: for a peer that knows the field.
+    Classed(&'a str, Class),
     /// With the text of an error, and then the stream is closed (unknown method, unreadable arguments).
     LastError(&'a str),
 }

@@ -4,18 +4,19 @@
 //! Each call ends with one event, [`Event::Answer`] or [`Event::Lost`], unless its owner resets the stream first.
 //! Source: transport notes, sections 3.8, 4 and 7: a stream is kept after a success only.
 
+use crate::wire::class::Class;
 use crate::wire::first_byte::FirstByte;
 use crate::wire::msgpack::Encoder;
 use crate::wire::rpc;
 use crate::wire::rpc::ReplyHead;
 
-use super::Event;
 use super::message::Input;
 use super::message::MessageScan;
 use super::message::Output;
 use super::report::Cause;
 use super::stream::Context;
 use super::stream::Fate;
+use super::{Event, Refusal};
 
 /// What is said of a stream on which more came than its answer.
 pub(super) const STRAY: &str = "data on a stream without a call";
@@ -149,7 +150,11 @@ impl RpcClient {
     fn answered(&mut self, cx: &mut Context<'_>, head: Option<(ReplyHead, usize)>, bytes: &[u8], end: usize) -> Fate {
         let Some((head, head_len)) = head.filter(|(head, _)| head.seq == self.seq) else { return self.broken(cx) };
         let failed = !head.error.is_empty();
-        let result = if failed { Err(head.error) } else { Ok(bytes.get(head_len..end).unwrap_or_default().into()) };
+        let result = if failed {
+            Err(Refusal { class: Class::of(&head.class, &head.error), text: head.error })
+        } else {
+            Ok(bytes.get(head_len..end).unwrap_or_default().into())
+        };
         cx.event(Event::Answer { stream: cx.stream, result });
         self.keeps &= !failed;
         if self.keeps && bytes.len() > end {

@@ -188,12 +188,15 @@ impl RpcServer {
         let (error, body) = match answer {
             Answer::Body(body) if body.len() > cx.reply_room => (UNREAD, rpc::EMPTY_BODY),
             Answer::Body(body) => ("", body),
-            Answer::Error(error) | Answer::LastError(error) => (error, rpc::EMPTY_BODY),
+            Answer::Error(error) | Answer::Classed(error, _) | Answer::LastError(error) => (error, rpc::EMPTY_BODY),
         };
         self.last |= matches!(answer, Answer::LastError(_));
         // Names of fields and lengths take 41 bytes at most.
         let mut message = Encoder { out: Vec::with_capacity(48 + error.len() + method.len() + body.len()) };
-        rpc::encode_reply_head(&mut message, error, seq, method);
+        match answer {
+            Answer::Classed(_, class) => rpc::encode_classed_head(&mut message, error, class, seq, method),
+            _ => rpc::encode_reply_head(&mut message, error, seq, method),
+        }
         message.raw(body);
         if let Some(output) = Output::send(cx, message.out) {
             self.more.get_or_insert_default().output = Some(output);

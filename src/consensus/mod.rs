@@ -15,7 +15,8 @@ use crate::state::ApplyResult;
 use crate::state::State;
 use crate::state::events::Event;
 use crate::state::watch::Touched;
-use crate::wire::entry::{Command, SessionStamp};
+use crate::wire::entry::Command;
+use crate::wire::entry::session::SessionStamp;
 use crate::wire::raft::RaftMessage;
 
 /// A replica: one server's part in the agreement.

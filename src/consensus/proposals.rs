@@ -149,6 +149,10 @@ pub(crate) fn command_kind(command: &Command) -> &'static str {
         Command::RootKeyDelete { .. } => "RootKeyMetaDeleteRequestType",
         Command::AutopilotSet { .. } => "AutopilotRequestType",
         Command::SchedulerSet { .. } => "SchedulerConfigRequestType",
+        Command::SessionOpen(_)
+        | Command::SessionKeepAlive { .. }
+        | Command::SessionClose { .. }
+        | Command::SessionsExpire { .. } => "SessionRequestType",
         Command::RestoreBegin(_) | Command::RestoreChunk(_) | Command::RestoreEnd(_) => "RestoreRequestType",
     }
 }

@@ -145,6 +145,8 @@ mod tests {
             wall: WallTime::default(),
             heartbeat_ttl: Duration::ZERO,
             seed: 0,
+            stamp: None,
+            cluster_id: "".into(),
             signer: None,
             sealer: None,
             acl_bootstrap_reset: None,

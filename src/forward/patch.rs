@@ -1,7 +1,8 @@
 //! The body of a call as another server is to get it: a few fields changed, all others as they came, in their order.
 
 use crate::wire::body::query::{CONSISTENT, HOP};
-use crate::wire::msgpack::{Decoder, Encoder, Kind};
+use crate::wire::body::session::{STAMP, WriteStamp};
+use crate::wire::msgpack::{Decoder, Encoder, Kind, Msg};
 
 /// What is changed; a field that is `None` or false stays as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,6 +19,8 @@ pub struct Patch<'a> {
     pub region: Option<&'a str>,
     /// Who asks.
     pub auth_token: Option<&'a str>,
+    /// The place of a write in a session.
+    pub stamp: Option<&'a WriteStamp>,
     /// Which server is meant (Agent.Monitor): cleared once that server is asked.
     pub server_id: Option<&'a str>,
 }
@@ -30,6 +33,7 @@ impl Patch<'_> {
             b"Region" => self.region.is_some(),
             b"AuthToken" => self.auth_token.is_some(),
             b"ServerID" => self.server_id.is_some(),
+            key if key == STAMP.as_bytes() => self.stamp.is_some(),
             key if key == HOP.as_bytes() => self.hop,
             key if key == CONSISTENT.as_bytes() => self.consistent,
             _ => false,
@@ -48,6 +52,11 @@ impl Patch<'_> {
         if let Some(nanos) = self.max_query_time {
             e.str("MaxQueryTime");
             e.i64(nanos);
+            count += 1;
+        }
+        if let Some(stamp) = self.stamp {
+            e.str(STAMP);
+            stamp.encode(e);
             count += 1;
         }
         for (name, text) in [("Region", self.region), ("AuthToken", self.auth_token), ("ServerID", self.server_id)] {
@@ -113,7 +122,6 @@ mod tests {
 
     use super::*;
     use crate::wire::body::query::{GenericRequest, QueryOptions, route_fields};
-    use crate::wire::msgpack::Msg;
 
     #[test]
     fn what_is_named_is_changed_and_the_rest_stays_as_it_came() {

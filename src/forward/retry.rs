@@ -1,7 +1,9 @@
 //! What may be tried again after a call to another server has ended badly: a pure table (requirements R2.1, R3.10).
 
-/// What clients tell a write by that may or may not have happened; the HTTP API answers 504 for it.
-pub const OUTCOME_UNKNOWN: &str = "outcome unknown: the leader was lost after the write was sent";
+use crate::wire::class::Class;
+
+/// What clients tell a plain write by that may or may not have happened; the HTTP API answers 504 for it.
+pub const LOST_AFTER_SENT: &str = "outcome unknown: the leader was lost after the write was sent";
 
 /// What is put before an error of another server, once for each hop (R1.77).
 const PREFIX: &str = "rpc error: ";
@@ -15,8 +17,30 @@ pub enum Ended<'a> {
     Lost,
     /// No answer came in time.
     TimedOut,
-    /// The other server answered with this error.
-    Error(&'a str),
+    /// The other server answered with this error, of this class.
+    Error(&'a str, Class),
+}
+
+impl Ended<'_> {
+    /// Whether the call may have been carried out, or may yet be.
+    pub fn leaves_unsure(self) -> bool {
+        match self {
+            Ended::NotSent => false,
+            Ended::Lost | Ended::TimedOut => true,
+            Ended::Error(_, class) => !class.surely_not_applied(),
+        }
+    }
+}
+
+/// What making a call twice would do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Nothing: it changes nothing.
+    Read,
+    /// Nothing: its place in a session makes it happen once (R2.31).
+    Stamped,
+    /// It may happen twice.
+    Write,
 }
 
 /// What comes next.
@@ -24,24 +48,22 @@ pub enum Ended<'a> {
 pub enum Next {
     /// Wait a little, and look again who leads.
     Again,
-    /// [`OUTCOME_UNKNOWN`].
+    /// [`LOST_AFTER_SENT`].
     Unknown,
     /// Tell the caller.
     Tell,
 }
 
-/// Decides. `repeatable` for calls that change nothing, so that twice is as good as once.
-pub fn after(ended: Ended<'_>, repeatable: bool) -> Next {
+/// Decides.
+pub fn after(ended: Ended<'_>, kind: Kind) -> Next {
+    let repeatable = kind != Kind::Write;
     match ended {
         Ended::NotSent => Next::Again,
         Ended::Lost if repeatable => Next::Again,
-        Ended::Lost => Next::Unknown,
-        Ended::TimedOut if repeatable => Next::Tell,
-        Ended::TimedOut => Next::Unknown,
-        // Both are said before anything is done.
-        Ended::Error(text) if text.ends_with("No cluster leader") => Next::Again,
-        Ended::Error(text) if text.ends_with("Not ready to serve consistent reads") => Next::Again,
-        Ended::Error(_) => Next::Tell,
+        Ended::TimedOut if kind == Kind::Read => Next::Tell,
+        Ended::Lost | Ended::TimedOut => Next::Unknown,
+        Ended::Error(_, class) if class.may_try_again(repeatable) => Next::Again,
+        Ended::Error(..) => Next::Tell,
     }
 }
 
@@ -63,17 +85,23 @@ mod tests {
     fn only_what_surely_changed_nothing_is_tried_again() {
         // R1.67, R2.20, R3.9, R3.10
         use Ended::*;
-        for (ended, read, write) in [
-            (NotSent, Next::Again, Next::Again),
-            (Lost, Next::Again, Next::Unknown),
-            (TimedOut, Next::Tell, Next::Unknown),
-            (Error("No cluster leader"), Next::Again, Next::Again),
-            (Error("rpc error: No cluster leader"), Next::Again, Next::Again),
-            (Error("Not ready to serve consistent reads"), Next::Again, Next::Again),
-            (Error("Permission denied"), Next::Tell, Next::Tell),
-            (Error("leadership lost while committing log"), Next::Tell, Next::Tell),
+        use Next::*;
+        let error = |text: &'static str| Error(text, Class::of_text(text));
+        for (ended, read, stamped, write) in [
+            (NotSent, Again, Again, Again),
+            (Lost, Again, Again, Unknown),
+            (TimedOut, Tell, Unknown, Unknown),
+            (error("No cluster leader"), Again, Again, Again),
+            (error("rpc error: No cluster leader"), Again, Again, Again),
+            (error("Not ready to serve consistent reads"), Again, Again, Again),
+            (error("Permission denied"), Tell, Tell, Tell),
+            (error("leadership lost while committing log"), Again, Again, Tell),
+            (error("outcome unknown: nobody knows"), Tell, Tell, Tell),
+            // What the other server says itself goes before its text.
+            (Error("no node is called \"No cluster leader\"", Class::Refused), Tell, Tell, Tell),
         ] {
-            assert_eq!((after(ended, true), after(ended, false)), (read, write), "{ended:?}");
+            let kinds = [Kind::Read, Kind::Stamped, Kind::Write].map(|kind| after(ended, kind));
+            assert_eq!(kinds, [read, stamped, write], "{ended:?}");
         }
     }
 

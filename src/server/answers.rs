@@ -6,6 +6,7 @@ use crate::base::id::{CallId, ConnId, StreamId};
 use crate::base::metric::Id;
 use crate::base::time::Instant;
 use crate::conn::Answer;
+use crate::wire::class::{Class, OUTCOME_UNKNOWN, SESSION_EXPIRED};
 
 use super::Server;
 use super::calls::{Origin, Phase};
@@ -14,8 +15,18 @@ use super::port::Output;
 use super::writing::Internal;
 
 impl Server {
+    /// The server's own error, whose class its text tells. A write whose earlier try may have been applied was not
+    /// refused by that.
     pub(super) fn answer_error(&mut self, now: Instant, id: CallId, text: &str) {
-        self.send_answer(now, id, None, &ReplyResult::Error(text.to_owned()));
+        let unsure = match self.active(id) {
+            Some(active) if active.unsure && Class::of_text(text) != Class::OutcomeUnknown => {
+                Some(Server::unsure_text(active.stamp.as_deref(), text))
+            }
+            _ => None,
+        };
+        let text = unsure.unwrap_or_else(|| text.to_owned());
+        let class = Class::of_text(&text);
+        self.send_answer_of(now, id, None, &ReplyResult::Error(text), class);
     }
 
     pub(super) fn answer(&mut self, now: Instant, id: CallId, reply: Reply) {
@@ -31,24 +42,48 @@ impl Server {
         }
     }
 
-    /// `parked` is for calls that were parked and do not know their query any more.
+    /// `parked` is for calls that were parked and do not know their query any more. An error is the handler's: a refusal,
+    /// whatever words are in it, but for those about sessions.
     pub(super) fn send_answer(&mut self, now: Instant, id: CallId, parked: Option<&Query>, result: &ReplyResult) {
+        let class = match result {
+            ReplyResult::Error(text) if text.starts_with(SESSION_EXPIRED) => Class::SessionExpired,
+            ReplyResult::Error(text) if text.starts_with(OUTCOME_UNKNOWN) => Class::OutcomeUnknown,
+            _ => Class::Refused,
+        };
+        self.send_answer_of(now, id, parked, result, class);
+    }
+
+    /// The same, with the class of the error.
+    pub(super) fn send_answer_of(
+        &mut self,
+        now: Instant,
+        id: CallId,
+        parked: Option<&Query>,
+        result: &ReplyResult,
+        class: Class,
+    ) {
         self.held.remove(&id);
         self.leave_line(now, id);
         let Some(call) = self.calls.remove(id.0) else { return };
+        self.call_is_over(now, &call);
+        // Who shows one of our fields knows the other.
+        let knows_us = match &call.phase {
+            Phase::Active(active) => active.fields.hop || active.fields.stamp.is_some(),
+            Phase::Parked { .. } => false,
+        };
         self.audit_answer(&call, parked, result);
         let mut name = parked.map_or("", |query| query.method.name);
         if let Phase::Active(active) = &call.phase {
             name = active.query.method.name;
-            let class = match active.query.method.access {
+            let kind = match active.query.method.access {
                 // The other server may have parked it.
                 _ if active.carried => None,
                 Access::Write => Some("write"),
                 Access::AnyServer => Some("node"),
                 Access::Local | Access::LocalRegion | Access::Read => Some("read"),
             };
-            if let Some(class) = class {
-                self.metrics.observe(Id::CallTime, class, now.since(active.since));
+            if let Some(kind) = kind {
+                self.metrics.observe(Id::CallTime, kind, now.since(active.since));
             }
         }
         if matches!(result, ReplyResult::BadArguments(_)) {
@@ -60,6 +95,7 @@ impl Server {
                 self.with_conn(now, conn, |now, c| {
                     let answer = match result {
                         ReplyResult::Body(body) => Answer::Body(body),
+                        ReplyResult::Error(text) if knows_us => Answer::Classed(text, class),
                         ReplyResult::Error(text) => Answer::Error(text),
                         ReplyResult::BadArguments(text) => Answer::LastError(text),
                     };

@@ -10,9 +10,9 @@ use crate::api::{Access, Caller, audit};
 use crate::base::id::Index;
 use crate::base::metric::Id;
 use crate::base::slab::Key;
-use crate::forward::retry::OUTCOME_UNKNOWN;
 use crate::state::ApplyResult;
 use crate::state::var::VarOutcome;
+use crate::wire::class::OUTCOME_UNKNOWN;
 
 use super::Server;
 use super::calls::{Call, Origin, Phase};
@@ -79,14 +79,16 @@ impl Server {
                 None => return,
             },
         };
-        let is_write = query.method.access == Access::Write && (written.is_some() || !error.is_empty());
+        // A sign of life is no write of anything.
+        let is_sign = query.method.name == "Session.KeepAlive";
+        let is_write = query.method.access == Access::Write && !is_sign && (written.is_some() || !error.is_empty());
         if !is_write && refusal.is_none() {
             return;
         }
         let result = match (error, written) {
             ("", Some(Written { conflict: true, .. })) => "conflict",
             ("", _) => "ok",
-            (UNKNOWN_OUTCOME | OUTCOME_UNKNOWN, _) => "unknown",
+            (text, _) if text == UNKNOWN_OUTCOME || text.starts_with(OUTCOME_UNKNOWN) => "unknown",
             _ => "refused",
         };
         let via = match call.origin {

@@ -8,6 +8,7 @@ use log::Level;
 
 use crate::api::http::View;
 use crate::api::outcome::{Finish, Outcome, Park, Reply, ReplyResult};
+use crate::api::repeat::kept;
 use crate::api::{self, Access, Caller, Method, Request, Weight};
 use crate::base::id::{CallId, ConnId, StreamId};
 use crate::base::metric::Id;
@@ -17,6 +18,8 @@ use crate::conn::{Answer, RpcCall};
 use crate::consensus::Proposal;
 use crate::wire::body::node_call::NodeSpecificRequest;
 use crate::wire::body::query::{RouteFields, route_fields};
+use crate::wire::body::session::WriteStamp;
+use crate::wire::entry::session::SessionStamp;
 use crate::wire::msgpack::Msg;
 
 use super::Server;
@@ -77,11 +80,16 @@ pub(super) struct Active {
     pub(super) carried: bool,
     /// It was run with all that was true when it came.
     pub(super) caught_up: bool,
+    /// The place of a write in a session: its caller's, or one of this server's own.
+    pub(super) stamp: Option<Arc<WriteStamp>>,
+    /// An earlier try may have been applied.
+    pub(super) unsure: bool,
 }
 
 impl Active {
     pub(super) fn new(since: Instant, query: Query, fields: RouteFields) -> Active {
         let step = Step::Running { seen: 0 };
+        let stamp = fields.stamp.clone().filter(|_| query.method.takes_stamp());
         Active {
             query,
             fields,
@@ -96,6 +104,8 @@ impl Active {
             losses: 0,
             carried: false,
             caught_up: false,
+            stamp,
+            unsure: false,
         }
     }
 }
@@ -234,6 +244,11 @@ impl Server {
         active.step = Step::Running { seen };
         active.decided_at = decided_at;
         let (query, last_run) = (active.query.clone(), active.last_run);
+        if let Some(stamp) = self.stamp_for_here(now, id)
+            && self.settle_by_session(now, id, &stamp)
+        {
+            return;
+        }
         let heavy = self.is_heavy(&query);
         // An equal query waits: its last run found nothing newer, and nothing was touched since. A run of this one
         // would find the same.
@@ -247,10 +262,13 @@ impl Server {
         if matches!(query.method.access, Access::Read | Access::AnyServer) && !last_run {
             self.metrics.count(Id::RpcQuery);
         }
+        self.ctx.stamp = self.active(id).and_then(|active| active.stamp.clone());
         if heavy {
             self.run_heavy(id, query, last_run);
+            self.ctx.stamp = None;
         } else {
             let outcome = self.run_light(&query, last_run);
+            self.ctx.stamp = None;
             self.on_outcome(now, id, outcome);
         }
     }
@@ -362,8 +380,9 @@ impl Server {
                     return self.answer_error(now, id, &text);
                 }
                 let Some(active) = self.active(id) else { return };
+                let session = active.stamp.as_ref().map(|stamp| entry_stamp(stamp, &finish));
                 active.step = Step::Proposing(finish);
-                self.proposals.push(Proposal { id, session: None, command });
+                self.proposals.push(Proposal { id, session, command });
             }
             Outcome::ToNode(to_node) => self.call_node(now, id, &to_node),
             Outcome::Queue(queue) => self.queue(now, id, queue),
@@ -441,6 +460,28 @@ impl Server {
         if let Some(at) = timer {
             self.call_timers.cancel(at, id);
         }
-        self.calls.remove(id.0);
+        if let Some(call) = self.calls.remove(id.0) {
+            self.call_is_over(now, &call);
+        }
+    }
+
+    /// Nobody waits for a call any more.
+    pub(super) fn call_is_over(&mut self, now: Instant, call: &Call) {
+        if let Phase::Active(active) = &call.phase
+            && let Some(stamp) = active.stamp.as_ref().filter(|_| active.fields.stamp.is_none())
+        {
+            self.release_stamp(now, stamp);
+        }
+    }
+}
+
+/// A write's place in its session, as its entry carries it.
+fn entry_stamp(stamp: &WriteStamp, finish: &Finish) -> SessionStamp {
+    SessionStamp {
+        session: stamp.id,
+        sequence: stamp.sequence,
+        acknowledged_below: stamp.acknowledged_below,
+        finish: kept(finish),
+        forgets_refusal: matches!(finish, Finish::VarApply(of) if !of.wait.is_zero()),
     }
 }

@@ -184,6 +184,8 @@ impl Server {
             Internal::Restore(id) => return self.on_restore_resolved(now, id, resolution),
             Internal::ServerWritten => return self.on_server_written(now),
             Internal::Member(change) => return self.on_change_resolved(now, *change, resolution),
+            Internal::SessionsExpired(ids) => return self.on_sessions_resolved(now, &ids, &resolution),
+            Internal::OwnSession(key) => return self.on_own_session(now, key, &resolution),
             Internal::Other => return,
         };
         self.expiries -= 1;

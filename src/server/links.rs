@@ -17,6 +17,7 @@ use crate::wire::body::operator::{ConnectionStub, ConnectionsResponse};
 use crate::wire::first_byte::FirstByte;
 
 use super::Server;
+use super::node_calls::NODE_LOST;
 use super::port::{Listener, Output};
 
 /// What goes on on a stream, and who is to be told when it ends.
@@ -407,7 +408,7 @@ impl Server {
         match busy {
             Busy::Call(call) => self.abandon(now, call),
             Busy::NodeCall(call) => {
-                self.on_node_answer(now, call, Err("connection to the node ended before it answered".to_owned()));
+                self.on_node_answer(now, call, Err(NODE_LOST.into()));
             }
             Busy::Forward(_) => self.on_call_lost(now, id, stream, true),
             Busy::Source(key) => self.on_source_gone(now, key, id, stream),

@@ -34,6 +34,9 @@ pub mod port;
 pub mod restore;
 pub mod route;
 pub mod run;
+#[cfg(test)]
+mod session_tests;
+mod sessions;
 mod sources;
 mod stats;
 mod writing;
@@ -76,6 +79,7 @@ use self::parking::Fanout;
 use self::peers::Peers;
 use self::port::{Input, Output, ProcessFacts, Reload, Settings};
 use self::restore::Restore;
+use self::sessions::SessionEnds;
 use self::sources::Source;
 use self::sources::subscribers::Telling;
 use self::writing::Internal;
@@ -132,6 +136,7 @@ pub struct Server {
     heartbeats: Heartbeats,
     expiries: usize,
     ends: Ends,
+    session_ends: SessionEnds,
     // What operators do.
     keys: Keys,
     restore: Option<Restore>,
@@ -199,6 +204,8 @@ impl Server {
             wall,
             heartbeat_ttl: Duration::ZERO,
             seed: 0,
+            stamp: None,
+            cluster_id: "".into(),
             signer: None,
             sealer: None,
             acl_bootstrap_reset: None,
@@ -255,6 +262,7 @@ impl Server {
             heartbeats: Heartbeats::new(times),
             expiries: 0,
             ends: Ends::default(),
+            session_ends: SessionEnds::default(),
             keys: Keys::default(),
             restore: None,
             dials: Dials::default(),
@@ -334,6 +342,7 @@ impl Server {
             expiry,
             self.keys.next(),
             self.ends.next(),
+            self.session_ends.next(),
             self.peers.next(),
             self.forwarding.next(),
             self.draining,
@@ -375,6 +384,9 @@ impl Server {
         }
         if self.ctx.is_leader {
             self.ctx.last_contact = Duration::ZERO;
+        }
+        if *self.ctx.cluster_id != *self.peers.machine.cluster_id() {
+            self.ctx.cluster_id = self.peers.machine.cluster_id().into();
         }
         let term = self.leader.known.term.0;
         let members = self.peers.members.as_ref();
@@ -437,6 +449,7 @@ impl Server {
             }
         }
         self.look_at_ends(now);
+        self.look_at_sessions_again(now);
     }
 
     fn on_timeout(&mut self, now: Instant) {
@@ -451,6 +464,7 @@ impl Server {
         }
         self.expire_heartbeats(now);
         self.on_ends_due(now);
+        self.on_sessions_due(now);
         self.on_keys_due(now);
         self.on_peers_due(now);
         self.end_handing_over(now);
@@ -570,6 +584,8 @@ impl Server {
             (Id::Nodes, state.node_count()),
             (Id::Variables, state.var_count()),
             (Id::Locks, state.lock_count()),
+            (Id::Sessions, state.session_count()),
+            (Id::SessionAnswerBytes, state.session_answer_bytes()),
             (Id::LockWaiters, self.lock_queue.len()),
             (Id::NodeConns, self.nodes.len()),
             (Id::Leader, usize::from(leads)),

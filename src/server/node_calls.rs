@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::api::outcome::{Reply, ReplyResult, ToNode};
 use crate::base::id::{CallId, ConnId, StreamId};
 use crate::base::time::Instant;
+use crate::conn::Refusal;
 
 use super::Server;
 use super::calls::Step;
@@ -12,6 +13,9 @@ use super::links::Busy;
 
 /// A node that is called must have answered by then.
 const NODE_CALL_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// The error of a call whose node went away.
+pub(super) const NODE_LOST: &str = "connection to the node ended before it answered";
 
 impl Server {
     pub(super) fn call_node(&mut self, now: Instant, id: CallId, to_node: &ToNode) {
@@ -36,13 +40,13 @@ impl Server {
     }
 
     /// The node answered, or its stream is gone.
-    pub(super) fn on_node_answer(&mut self, now: Instant, id: CallId, result: Result<Box<[u8]>, String>) {
+    pub(super) fn on_node_answer(&mut self, now: Instant, id: CallId, result: Result<Box<[u8]>, Refusal>) {
         if self.leave_node(id).is_none() {
             return;
         }
         let result = match result {
             Ok(body) => ReplyResult::Body(body.into()),
-            Err(text) => ReplyResult::Error(text),
+            Err(refusal) => ReplyResult::Error(refusal.text),
         };
         self.answer(now, id, Reply { result, effects: Vec::new() });
     }

@@ -25,6 +25,7 @@ use crate::state::State;
 use crate::wire::body::keyring::{KeyringDeleteRequest, KeyringRotateRequest, KeyringRotateResponse};
 use crate::wire::body::operator::{SchedulerConfiguration, SnapshotSaveResponse};
 use crate::wire::body::query::{QueryOptions, WriteRequest};
+use crate::wire::entry::session::SessionStamp;
 use crate::wire::entry::var::{VarApply, VarOp};
 use crate::wire::entry::{Command, Entry};
 use crate::wire::msgpack::{Bytes, Decoder, Msg};
@@ -232,13 +233,13 @@ impl Rig {
 
     fn propose(&mut self, proposals: Vec<Proposal>) -> Vec<Notice> {
         let mut notices = Vec::new();
-        for Proposal { id, command, .. } in proposals {
+        for Proposal { id, session, command } in proposals {
             self.proposed.push(command.clone());
             if self.log == Log::Loses {
                 notices.push(Notice::Resolved { id, resolution: Resolution::Unknown });
                 continue;
             }
-            let (index, applied) = self.apply(command);
+            let (index, applied) = self.apply_in(session, command);
             notices.push(Notice::Applied { index, touched: applied.touched, events: applied.events });
             let resolution = Resolution::Applied { index, result: applied.result };
             notices.push(Notice::Resolved { id, resolution });
@@ -247,10 +248,14 @@ impl Rig {
     }
 
     pub(super) fn apply(&mut self, command: Command) -> (Index, crate::state::Applied) {
+        self.apply_in(None, command)
+    }
+
+    fn apply_in(&mut self, session: Option<SessionStamp>, command: Command) -> (Index, crate::state::Applied) {
         let mut state = State::clone(&self.root.load());
         let index = Index(state.index().0 + 1);
         let passed = i64::try_from(self.now.since(Instant::ZERO).as_nanos()).unwrap();
-        let entry = Entry { time_unix_nanos: START + passed, session: None, command };
+        let entry = Entry { time_unix_nanos: START + passed, session, command };
         let applied = state.apply(index, Term(2), &entry);
         self.root.store(Arc::new(state));
         (index, applied)

@@ -19,6 +19,8 @@ pub struct Known {
     pub here: bool,
     /// Another server leads, and its address is known (R1.68).
     pub elsewhere: bool,
+    /// The last index that this server holds.
+    pub applied: u64,
 }
 
 /// Where a request is served.
@@ -53,7 +55,9 @@ pub fn route(access: Access, fields: &RouteFields, own_region: &str, known: Know
         return if fields.forwarded || fields.hop { Decision::NoPathToRegion } else { Decision::Region };
     }
     let reads = matches!(access, Access::Read | Access::LocalRegion);
-    if reads && fields.consistent {
+    // R2.30: who has seen more than this server holds is not shown less.
+    let is_behind = fields.allow_stale && fields.seen > known.applied;
+    if reads && (fields.consistent || is_behind) {
         return Decision::HereOnceCaughtUp;
     }
     if access == Access::AnyServer || (reads && fields.allow_stale) || known.here {
@@ -90,9 +94,9 @@ mod tests {
     fn requests_go_where_the_peers_send_them() {
         // R1.63, R1.64, R1.65, R1.66, R1.67, R1.68, R1.99
         use Access::*;
-        const NOBODY: Known = Known { here: false, elsewhere: false };
-        const HERE: Known = Known { here: true, elsewhere: false };
-        const THERE: Known = Known { here: false, elsewhere: true };
+        const NOBODY: Known = Known { here: false, elsewhere: false, applied: 0 };
+        const HERE: Known = Known { here: true, elsewhere: false, applied: 0 };
+        const THERE: Known = Known { here: false, elsewhere: true, applied: 0 };
         for (access, region, stale, known, expected) in [
             (Local, "", false, NOBODY, Decision::Here),
             (Local, "mars", false, THERE, Decision::Here),
@@ -125,7 +129,7 @@ mod tests {
     #[test]
     fn what_was_passed_on_is_not_passed_on_again() {
         // R1.73
-        let there = Known { here: false, elsewhere: true };
+        let there = Known { here: false, elsewhere: true, applied: 0 };
         let hop = RouteFields { forwarded: true, hop: true, ..fields("global", false) };
         assert_eq!(route(Access::Write, &hop, "global", there), Decision::Refuse(NO_LEADER));
         assert_eq!(route(Access::Write, &hop, "global", Known::default()), Decision::Hold);
@@ -138,8 +142,11 @@ mod tests {
 
     #[test]
     fn a_consistent_read_is_served_by_whoever_was_asked() {
-        for known in [Known::default(), Known { here: true, elsewhere: false }, Known { here: false, elsewhere: true }]
-        {
+        for known in [
+            Known::default(),
+            Known { here: true, elsewhere: false, applied: 0 },
+            Known { here: false, elsewhere: true, applied: 0 },
+        ] {
             let asked = RouteFields { consistent: true, ..fields("global", true) };
             assert_eq!(route(Access::Read, &asked, "global", known), Decision::HereOnceCaughtUp);
             let write = RouteFields { consistent: true, ..fields("global", true) };

@@ -9,6 +9,8 @@ use crate::api::outcome::Resolved;
 use crate::base::id::CallId;
 use crate::base::time::Instant;
 use crate::consensus::{Proposal, Resolution};
+use crate::state::ApplyResult;
+use crate::wire::body::session::SessionKey;
 use crate::wire::entry::Command;
 use crate::wire::entry::var::LockName;
 
@@ -38,6 +40,10 @@ pub(super) enum Internal {
     ServerWritten,
     /// A change of the cluster, which is no write.
     Member(Box<Change>),
+    /// These sessions are over, or are to be looked at later.
+    SessionsExpired(Vec<u64>),
+    /// This server's own session begins.
+    OwnSession(SessionKey),
     /// Nobody waits.
     Other,
 }
@@ -88,6 +94,11 @@ impl Server {
         let Step::Proposing(finish) = &active.step else { return };
         let finish = finish.clone();
         match resolution {
+            Resolution::Applied { result: ApplyResult::Repeated(answered), .. } => {
+                active.written = Some(Written::of(answered.index, &answered.result));
+                self.answer_again(now, id, &answered);
+            }
+            Resolution::Applied { result: ApplyResult::OutOfPlace(text), .. } => self.session_refused(now, id, &text),
             Resolution::Applied { index, result } => {
                 let heartbeat = active.query.method.heartbeat;
                 active.written = Some(Written::of(index, &result));
@@ -100,6 +111,11 @@ impl Server {
             // Surely not applied: held until there is a leader, then run again from the start.
             Resolution::NotLeader => self.hold(now, id),
             Resolution::Rejected(text) => self.answer_error(now, id, &text),
+            // With a place in a session it is made again, wherever it can be, and applied once at most.
+            Resolution::Unknown if active.stamp.is_some() => {
+                active.unsure = true;
+                self.hold(now, id);
+            }
             Resolution::Unknown => self.answer_error(now, id, UNKNOWN_OUTCOME),
         }
     }

@@ -4,6 +4,7 @@
 //! snapshot, on every server.
 
 pub mod acl;
+pub mod answers;
 pub mod crc32c;
 pub mod events;
 mod fences;
@@ -17,6 +18,8 @@ mod registration;
 mod secret;
 mod sections;
 mod servers;
+mod session_rows;
+pub mod sessions;
 pub mod snapshot;
 pub mod table;
 pub mod table_digests;
@@ -34,6 +37,7 @@ use crate::base::id::{Index, Term};
 use crate::wire::entry::{Command, Entry};
 
 use self::acl::tokens::AclTables;
+use self::answers::Answered;
 use self::events::Event;
 use self::keyring::{SigningKey, SigningKeys};
 use self::namespaces::Namespaces;
@@ -41,6 +45,7 @@ use self::node::Node;
 use self::nodes::{At, DrainUpdate, Nodes, StatusUpdate};
 use self::operator::Operator;
 use self::servers::Servers;
+use self::sessions::{Place, Sessions};
 use self::var::VarOutcome;
 use self::vars::Vars;
 use self::watch::Touched;
@@ -57,6 +62,7 @@ pub struct State {
     namespaces: Namespaces,
     operator: Operator,
     servers: Servers,
+    sessions: Sessions,
 }
 
 /// What an entry did.
@@ -84,6 +90,22 @@ pub enum ApplyResult {
     Vars(Vec<VarOutcome>),
     /// A check-and-set of a configuration found another one.
     NoMatch,
+    /// The write was applied before, at another index; now nothing was (R2.24).
+    Repeated(Arc<Answered>),
+    /// The write has no place in its session, and why: nothing was applied.
+    OutOfPlace(String),
+}
+
+impl ApplyResult {
+    /// Whether nothing changed.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            ApplyResult::Done | ApplyResult::DrainStarted => false,
+            ApplyResult::Refused(_) | ApplyResult::NoMatch | ApplyResult::OutOfPlace(_) => true,
+            ApplyResult::Vars(outcomes) => !outcomes.iter().all(|outcome| matches!(outcome, VarOutcome::Ok(_))),
+            ApplyResult::Repeated(answered) => answered.result.is_refusal(),
+        }
+    }
 }
 
 impl PartialEq for State {
@@ -116,7 +138,21 @@ impl State {
         // The leader never stamps an entry before the one in front of it; if one did, time would stand still.
         self.time_unix_nanos = self.time_unix_nanos.max(entry.time_unix_nanos);
         let at = At { index: self.index, time_unix_nanos: self.time_unix_nanos };
-        match &entry.command {
+        let Some(stamp) = &entry.session else { return self.apply_command(at, &entry.command) };
+        let result = match self.sessions.admit(at, stamp, entry.command.tag()) {
+            Place::Free => {
+                let applied = self.apply_command(at, &entry.command);
+                self.sessions.keep(at, stamp, &entry.command, &applied.result);
+                return applied;
+            }
+            Place::Answered(answered) => ApplyResult::Repeated(answered),
+            Place::Refused(why) => ApplyResult::OutOfPlace(why),
+        };
+        Applied { result, ..Applied::default() }
+    }
+
+    fn apply_command(&mut self, at: At, command: &Command) -> Applied {
+        match command {
             Command::Noop => Applied::default(),
             Command::SigningKeyAdd { key_id, public_key, create_time } => {
                 let (key_id, public_key) = (key_id.clone(), public_key.clone());
@@ -159,6 +195,10 @@ impl State {
             command @ (Command::ServerUpsert(_) | Command::ServerRemove { .. } | Command::DigestMark) => {
                 self.apply_to_servers(at, command)
             }
+            command @ (Command::SessionOpen(_)
+            | Command::SessionKeepAlive { .. }
+            | Command::SessionClose { .. }
+            | Command::SessionsExpire { .. }) => self.apply_to_sessions(at, command),
             command => self.apply_to_nodes(at, command),
         }
     }

@@ -140,6 +140,7 @@ impl State {
         restored.signing_keys.join(&self.signing_keys);
         // Who the servers are is a fact of this cluster, not of the one that was saved.
         restored.servers = self.servers.clone();
+        restored.sessions.join(&self.sessions, at.index);
         restored.lower_indexes(at.index);
         restored.operator.restore = None;
         restored.index = self.index;

@@ -6,7 +6,7 @@
 
 use crate::base::id::Index;
 use crate::state::acl::stored;
-use crate::state::{State, namespaces, operator, servers, var_rows};
+use crate::state::{State, namespaces, operator, servers, session_rows, var_rows};
 use crate::wire::msgpack::{Decoder, Result as Decoded};
 
 /// One table in a snapshot.
@@ -37,6 +37,7 @@ pub(super) const SECTIONS: &[Section] = &[
     operator::CONFIGURATIONS,
     operator::RESTORE,
     servers::SECTION,
+    session_rows::SECTION,
 ];
 
 /// Tags of sections.
@@ -62,4 +63,6 @@ pub(super) mod tag {
     pub(in crate::state) const ACL_BOOTSTRAP: u64 = 9;
     /// The cluster's servers.
     pub(in crate::state) const SERVERS: u64 = 10;
+    /// Sessions and their answers.
+    pub(in crate::state) const SESSIONS: u64 = 11;
 }

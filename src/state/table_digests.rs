@@ -66,6 +66,7 @@ fn table_name(of: u8) -> &'static str {
         tag::RESTORE => "restore",
         tag::ACL_BOOTSTRAP => "ACL bootstrap",
         tag::SERVERS => "servers",
+        tag::SESSIONS => "sessions",
         _ => "unknown table",
     }
 }

@@ -6,6 +6,7 @@
 //! **Invariants:** every held lock has its deadline in the index of deadlines, and no other lock is in it; a
 //! variable's fence never falls, also when the variable is removed and made again.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
@@ -99,7 +100,7 @@ pub enum VarOutcome {
     /// conflict.
     Conflict(Option<Arc<Var>>),
     /// Refused, with the text of a plain error (`variable doesn't exist`).
-    Refused(&'static str),
+    Refused(Cow<'static, str>),
     /// It could have been done, but another write of the same entry was refused.
     Skipped,
 }

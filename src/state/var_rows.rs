@@ -13,6 +13,9 @@ use crate::state::var::{Var, VarLock};
 use crate::state::vars::{Vars, key_of};
 use crate::wire::msgpack::{Decoder, Encoder, Msg, Result as Decoded};
 
+/// Values of a variable's row.
+pub(super) const VAR_FIELDS: usize = 9;
+
 /// Variables in the order of namespace and path.
 pub(super) const VARS: Section = Section {
     tag: tag::VARS,
@@ -20,7 +23,7 @@ pub(super) const VARS: Section = Section {
     rows: |state| Box::new(state.vars.table.rows().map(|var| encode(|e| encode_var(var, e)))),
     restore_row: |state, d| {
         let at = d.error("variables are out of order");
-        let var = fields(d, 9, decode_var)?;
+        let var = fields(d, VAR_FIELDS, decode_var)?;
         if state.vars.restore(var) { Ok(()) } else { Err(at) }
     },
     restore_index: |state, index| state.vars.table.touch(index),
@@ -86,8 +89,9 @@ fn encode_fence(key: &str, fence: u64, e: &mut Encoder) {
     e.u64(fence);
 }
 
-fn encode_var(var: &Var, e: &mut Encoder) {
-    e.array(9);
+/// Appends a variable, all of it.
+pub(super) fn encode_var(var: &Var, e: &mut Encoder) {
+    e.array(VAR_FIELDS);
     e.str(&var.namespace);
     e.str(&var.path);
     var.sealed.encode(e);
@@ -102,7 +106,8 @@ fn encode_var(var: &Var, e: &mut Encoder) {
     e.i64(var.modify_time);
 }
 
-fn decode_var(d: &mut Decoder<'_>) -> Decoded<Var> {
+/// Reads what [`encode_var`] wrote, without the list around it.
+pub(super) fn decode_var(d: &mut Decoder<'_>) -> Decoded<Var> {
     Ok(Var {
         namespace: Msg::decode(d)?,
         path: Msg::decode(d)?,

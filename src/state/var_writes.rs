@@ -47,10 +47,10 @@ impl Vars {
 
     fn write(&mut self, at: At, op: &VarOp, applied: &mut Applied) -> VarOutcome {
         if op.namespace.contains('\0') || op.path.contains('\0') {
-            return VarOutcome::Refused("a namespace and a path have no NUL");
+            return VarOutcome::Refused("a namespace and a path have no NUL".into());
         }
         if op.fence > MAX_FENCE {
-            return VarOutcome::Refused("fence is too high");
+            return VarOutcome::Refused("fence is too high".into());
         }
         let key = key_of(&op.namespace, &op.path);
         let stored = self.table.row(&key).cloned();
@@ -104,7 +104,7 @@ impl Vars {
     fn acquire(&mut self, write: &Write<'_>, applied: &mut Applied) -> VarOutcome {
         let op = write.op;
         if op.lock_id.is_empty() {
-            return VarOutcome::Refused("missing lock ID");
+            return VarOutcome::Refused("missing lock ID".into());
         }
         let held = write.stored.as_ref().and_then(|var| var.lock.as_ref());
         let is_mine = write.stored.as_ref().is_some_and(|var| var.is_locked_by(&op.lock_id));
@@ -130,9 +130,9 @@ impl Vars {
 
     /// Gives a lock back. The items stay, and so does ModifyTime (seen with 2.0.5).
     fn release(&mut self, write: &Write<'_>, applied: &mut Applied) -> VarOutcome {
-        let Some(var) = &write.stored else { return VarOutcome::Refused(NO_VARIABLE) };
+        let Some(var) = &write.stored else { return VarOutcome::Refused(NO_VARIABLE.into()) };
         if var.lock.is_none() {
-            return VarOutcome::Refused(NO_LOCK);
+            return VarOutcome::Refused(NO_LOCK.into());
         }
         if !var.is_locked_by(&write.op.lock_id) {
             return VarOutcome::Conflict(None);

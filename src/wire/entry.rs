@@ -13,11 +13,13 @@ use crate::wire::msgpack::{DecodeError, Decoder, Encoder, Msg, Raw, Result};
 pub mod key;
 pub mod restore;
 pub mod server;
+pub mod session;
 pub mod var;
 
 use self::key::RootKey;
 use self::restore::{RestoreBegin, RestoreChunk, RestoreEnd};
 use self::server::ServerRecord;
+use self::session::{SessionOpen, SessionStamp};
 use self::var::{LockName, Resealed, VarApply};
 
 /// Version of the encoding, the first value of each entry.
@@ -33,17 +35,6 @@ pub struct Entry {
     pub session: Option<SessionStamp>,
     /// What it does.
     pub command: Command,
-}
-
-/// The place of a write in a client's session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SessionStamp {
-    /// The session's id.
-    pub session: u64,
-    /// The number of this write in it.
-    pub sequence: u64,
-    /// Every write below this number was answered and will not be asked for again.
-    pub acknowledged_below: u64,
 }
 
 /// What an entry does to the state.
@@ -230,6 +221,23 @@ pub enum Command {
     },
     /// The leader's own: every server takes a digest of its state at this entry, to be compared (R8.18).
     DigestMark,
+    /// Begins a session (Session.Open).
+    SessionOpen(SessionOpen),
+    /// A sign of life of a session that writes nothing (Session.KeepAlive). No index changes.
+    SessionKeepAlive {
+        /// Which.
+        id: u64,
+    },
+    /// Ends a session (Session.Close).
+    SessionClose {
+        /// Which.
+        id: u64,
+    },
+    /// The leader's own: ends sessions whose time is over; one that gave a sign of life meanwhile is left alone.
+    SessionsExpire {
+        /// Which.
+        ids: Vec<u64>,
+    },
 }
 
 /// The small numbers that commands have on disk. Never given out twice.
@@ -269,6 +277,10 @@ mod tag {
     pub(super) const SERVER_UPSERT: u64 = 32;
     pub(super) const SERVER_REMOVE: u64 = 33;
     pub(super) const DIGEST_MARK: u64 = 34;
+    pub(super) const SESSION_OPEN: u64 = 35;
+    pub(super) const SESSION_KEEP_ALIVE: u64 = 36;
+    pub(super) const SESSION_CLOSE: u64 = 37;
+    pub(super) const SESSIONS_EXPIRE: u64 = 38;
 }
 
 /// Values of the array in front of the command's own: version, time, session, tag.
@@ -283,12 +295,7 @@ impl Entry {
         e.u64(ENTRY_VERSION);
         e.i64(self.time_unix_nanos);
         match &self.session {
-            Some(stamp) => {
-                e.array(3);
-                e.u64(stamp.session);
-                e.u64(stamp.sequence);
-                e.u64(stamp.acknowledged_below);
-            }
+            Some(stamp) => stamp.encode(&mut e),
             None => e.nil(),
         }
         e.u64(tag);
@@ -316,7 +323,7 @@ impl Entry {
         next(&d)?;
         let time_unix_nanos = d.i64()?;
         next(&d)?;
-        let session = decode_stamp(&mut d)?;
+        let session = SessionStamp::decode(&mut d)?;
         next(&d)?;
         let command = Command::decode(&mut d, left)?;
         if !d.at_end() {
@@ -342,21 +349,16 @@ impl Entry {
     }
 }
 
-fn decode_stamp(d: &mut Decoder<'_>) -> Result<Option<SessionStamp>> {
-    let Some(len) = d.array()? else { return Ok(None) };
-    if len < 3 {
-        return Err(d.error("the session lacks a field"));
-    }
-    let stamp = SessionStamp { session: d.u64()?, sequence: d.u64()?, acknowledged_below: d.u64()? };
-    skip_fields(d, len - 3)?;
-    Ok(Some(stamp))
-}
-
 fn skip_fields(d: &mut Decoder<'_>, count: usize) -> Result<()> {
     (0..count).try_for_each(|_| d.skip())
 }
 
 impl Command {
+    /// Its number on disk, which tells kinds of writes apart.
+    pub fn tag(&self) -> u64 {
+        self.tag_and_len().0
+    }
+
     /// The tag, and how many fields follow it.
     fn tag_and_len(&self) -> (u64, usize) {
         match self {
@@ -395,6 +397,10 @@ impl Command {
             Command::ServerUpsert(_) => (tag::SERVER_UPSERT, 1),
             Command::ServerRemove { .. } => (tag::SERVER_REMOVE, 1),
             Command::DigestMark => (tag::DIGEST_MARK, 0),
+            Command::SessionOpen(_) => (tag::SESSION_OPEN, 1),
+            Command::SessionKeepAlive { .. } => (tag::SESSION_KEEP_ALIVE, 1),
+            Command::SessionClose { .. } => (tag::SESSION_CLOSE, 1),
+            Command::SessionsExpire { .. } => (tag::SESSIONS_EXPIRE, 1),
         }
     }
 
@@ -475,6 +481,9 @@ impl Command {
             Command::ServerUpsert(body) => body.encode(e),
             Command::ServerRemove { id } => e.str(id),
             Command::DigestMark => {}
+            Command::SessionOpen(body) => body.encode(e),
+            Command::SessionKeepAlive { id } | Command::SessionClose { id } => e.u64(*id),
+            Command::SessionsExpire { ids } => ids.encode(e),
         }
     }
 
@@ -543,6 +552,10 @@ impl Command {
             tag::SERVER_UPSERT => Command::ServerUpsert(ServerRecord::default()),
             tag::SERVER_REMOVE => Command::ServerRemove { id: String::new() },
             tag::DIGEST_MARK => Command::DigestMark,
+            tag::SESSION_OPEN => Command::SessionOpen(SessionOpen::default()),
+            tag::SESSION_KEEP_ALIVE => Command::SessionKeepAlive { id: 0 },
+            tag::SESSION_CLOSE => Command::SessionClose { id: 0 },
+            tag::SESSIONS_EXPIRE => Command::SessionsExpire { ids: Vec::new() },
             _ => return None,
         })
     }
@@ -624,6 +637,9 @@ impl Command {
             Command::ServerUpsert(body) => *body = Msg::decode(d)?,
             Command::ServerRemove { id } => *id = Msg::decode(d)?,
             Command::DigestMark => {}
+            Command::SessionOpen(body) => *body = Msg::decode(d)?,
+            Command::SessionKeepAlive { id } | Command::SessionClose { id } => *id = d.u64()?,
+            Command::SessionsExpire { ids } => *ids = Msg::decode(d)?,
         }
         Ok(self)
     }

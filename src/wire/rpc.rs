@@ -2,6 +2,7 @@
 //!
 //! A message is a head and a body back to back, without a length or a separator. Heads are written in name order.
 
+use crate::wire::class::Class;
 use crate::wire::msgpack::{Decoder, Encoder, Kind, Msg, Result};
 use crate::wire_structs;
 
@@ -21,6 +22,8 @@ wire_structs! {
         seq: u64 = "Seq",
         /// The request's.
         service_method: String = "ServiceMethod",
+        /// What the error means, in a word of [`crate::wire::class::Class`]; from holdfast to holdfast alone.
+        class: String = "HoldfastClass",
     }
 }
 
@@ -73,6 +76,19 @@ pub fn encode_reply_head(e: &mut Encoder, error: &str, seq: u64, service_method:
     e.map(3);
     e.str("Error");
     e.str(error);
+    e.str("Seq");
+    e.u64(seq);
+    e.str("ServiceMethod");
+    e.str(service_method);
+}
+
+/// Appends a reply's head that says what its error means, for a peer that knows the field.
+pub fn encode_classed_head(e: &mut Encoder, error: &str, class: Class, seq: u64, service_method: &str) {
+    e.map(4);
+    e.str("Error");
+    e.str(error);
+    e.str("HoldfastClass");
+    e.str(class.word());
     e.str("Seq");
     e.u64(seq);
     e.str("ServiceMethod");
@@ -144,7 +160,7 @@ mod tests {
 
     #[test]
     fn reply_heads_are_read_leniently() {
-        let head = ReplyHead { error: "no".to_owned(), seq: 3, service_method: "A.B".to_owned() };
+        let head = ReplyHead { error: "no".to_owned(), seq: 3, service_method: "A.B".to_owned(), class: String::new() };
         for bytes in [
             &b"\x83\xa5Error\xa2no\xa3Seq\x03\xadServiceMethod\xa3A.B"[..],
             b"\x84\xadServiceMethod\xa3A.B\xa1X\x81\x01\x02\xa3Seq\x03\xa5Error\xd9\x02no",
@@ -197,9 +213,12 @@ mod tests {
             prop_assert_eq!(&request(seq, &service_method).to_bytes(), &e.out);
             let mut e = Encoder::new();
             encode_reply_head(&mut e, &error, seq, &service_method);
-            let head = ReplyHead { error, seq, service_method };
-            prop_assert_eq!(&head.to_bytes(), &e.out);
-            prop_assert_eq!(decode_reply_head(&e.out), Ok(head));
+            let head = ReplyHead { error, seq, service_method, class: String::new() };
+            prop_assert_eq!(decode_reply_head(&e.out), Ok(head.clone()));
+            let mut classed = Encoder::new();
+            encode_classed_head(&mut classed, &head.error, Class::NotLeader, seq, &head.service_method);
+            let head = ReplyHead { class: "not-leader".to_owned(), ..head };
+            prop_assert_eq!(decode_reply_head(&classed.out), Ok(head));
             // Anything at all gives a verdict, and anything behind a head is refused.
             let _ = (decode_request_head(&junk), decode_reply_head(&junk));
             e.raw(&junk);

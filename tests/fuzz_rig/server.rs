@@ -123,6 +123,8 @@ pub fn ctx() -> Ctx {
         wall: WallTime::from_unix_nanos(NOW),
         heartbeat_ttl: Duration::from_secs(14),
         seed: 7,
+        stamp: None,
+        cluster_id: "".into(),
         signer: None,
         sealer: None,
         acl_bootstrap_reset: None,

@@ -3,6 +3,7 @@
 //! Source: HTTP notes, sections 1.2 and 1.3.
 
 use crate::wire::body::query::QueryMeta;
+use crate::wire::class::{Class, without_prefixes};
 use crate::wire::http::HttpReply;
 use crate::wire::json::{push_json_string, push_pretty};
 
@@ -54,18 +55,16 @@ pub(super) fn error_reply(text: &str) -> HttpReply {
             return text_reply(*status, end);
         }
     }
-    if let Some(at) = text.find(OUTCOME_UNKNOWN) {
+    let class = Class::of_text(text);
+    if matches!(class, Class::OutcomeUnknown | Class::LeadershipLost) {
         // R2.12: neither failure nor success, so that neither is assumed.
         let mut body = String::from("{\"Code\":\"outcome_unknown\",\"Error\":");
-        push_json_string(text.get(at..).unwrap_or(text), &mut body);
+        push_json_string(without_prefixes(text), &mut body);
         body.push('}');
         return json_reply(504, body, false);
     }
     text_reply(500, text)
 }
-
-/// How the error begins whose write may or may not have happened.
-const OUTCOME_UNKNOWN: &str = "outcome unknown:";
 
 /// Ends of texts that have a status of their own, whatever a hop put before them.
 const SUFFIXES: &[(&str, u16)] = &[
@@ -84,7 +83,7 @@ pub(super) fn coded(text: &str) -> Option<(u16, &str)> {
 
 /// Whether an error says that nobody leads, so that asking again shortly is of use (R8.7).
 pub(super) fn is_leaderless(text: &str) -> bool {
-    text.ends_with("No cluster leader") || text.ends_with("Not ready to serve consistent reads")
+    Class::of_text(text) == Class::NotLeader
 }
 
 /// What every read says about itself.

@@ -117,6 +117,8 @@ impl World {
                 wall: WallTime::from_unix_nanos(NOW),
                 heartbeat_ttl: Duration::from_millis(14_500),
                 seed: 7,
+                stamp: None,
+                cluster_id: "".into(),
                 signer: None,
                 sealer: None,
                 acl_bootstrap_reset: None,

@@ -14,6 +14,8 @@ enum Wants {
     Nothing,
     /// A proof that the caller is a node, in its own way.
     Proof,
+    /// A token that is known, whatever it allows.
+    Token,
     /// A token that is known; what it answers is cut down to what the caller may see.
     CutDown,
     /// A right that only this part of the rules gives: `node`, `agent`, `operator`, `namespace`.
@@ -45,6 +47,9 @@ fn wants(name: &str) -> Wants {
         | "ACL.UpsertBindingRules"
         | "ACL.UpsertOneTimeToken"
         | "ACL.GetClaimPolicies" => Nothing,
+        "Session.Open" => Wants::Token,
+        // The key of a session.
+        "Session.Close" | "Session.KeepAlive" | "Session.Outcome" => Proof,
         "Node.EmitEvents" | "Node.GetClientAllocs" | "Node.Register" | "Node.UpdateAlloc" | "Node.UpdateStatus" => {
             Proof
         }
@@ -105,7 +110,8 @@ fn wants(name: &str) -> Wants {
         | "Operator.AutopilotSetConfiguration"
         | "Operator.SchedulerGetConfiguration"
         | "Operator.SchedulerSetConfiguration"
-        | "Operator.ServerHealth" => Rule("operator"),
+        | "Operator.ServerHealth"
+        | "Session.List" => Rule("operator"),
         "Namespace.GetNamespace"
         | "Variables.Apply"
         | "Variables.Read"
@@ -189,6 +195,7 @@ fn no_method_is_reached_without_a_right() {
             let came = world.call_as(token, known.name, &arguments);
             match wants {
                 Wants::Nothing | Wants::Proof => {}
+                Wants::Token => assert_eq!(is_denied(&came), token.is_empty(), "{}: {came:?}", known.name),
                 Wants::CutDown => {
                     let Came::Body(bytes) = &came else { panic!("{}: {came:?}", known.name) };
                     assert!(!String::from_utf8_lossy(bytes).contains("planted"), "{}", known.name);
@@ -196,7 +203,7 @@ fn no_method_is_reached_without_a_right() {
                 _ => assert!(is_denied(&came), "{} {token:?}: {came:?}", known.name),
             }
         }
-        if wants != Wants::Nothing {
+        if !matches!(wants, Wants::Nothing | Wants::Token) {
             assert_eq!(world.written.len(), before, "{}", known.name);
         }
     }

@@ -240,7 +240,8 @@ fn results_that_are_no_answer_are_an_error() {
             assert!(!format!("{then:?}").contains(ID), "{then:?}");
         }
     }
-    let refused = Resolved { index: Index(9), result: ApplyResult::Vars(vec![VarOutcome::Refused("no such thing")]) };
+    let refused =
+        Resolved { index: Index(9), result: ApplyResult::Vars(vec![VarOutcome::Refused("no such thing".into())]) };
     for (then, text) in [
         (Finish::VarApply(Box::new(of.clone())), "no such thing"),
         (Finish::VarTxn(Box::new([of])), "write 1: no such thing"),

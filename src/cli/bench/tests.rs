@@ -248,6 +248,6 @@ fn failover_tells_broken_promises_from_bad_luck() {
             // A write that was lost also makes the readers' answers stale, and a conflict.
             assert_eq!(figure(&report["results"], key) > 0.0, key == found, "{found}: {key} in {out}");
         }
-        assert!(figure(&report["results"], "writes_acknowledged") > 20.0, "{out}");
+        assert!(figure(&report["results"], "writes_acknowledged") > 2.0, "{out}");
     }
 }

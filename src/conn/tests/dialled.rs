@@ -64,7 +64,9 @@ impl Rig {
     /// Answers and losses of calls of ours, in order.
     pub(super) fn ends(&self) -> Vec<(StreamId, End)> {
         let end = |event: &Event| match event {
-            Event::Answer { stream, result } => Some((*stream, Ok(result.clone().map(|body| body.into_vec())))),
+            Event::Answer { stream, result } => {
+                Some((*stream, Ok(result.clone().map(|body| body.into_vec()).map_err(|refusal| refusal.text))))
+            }
             Event::Lost { stream, written } => Some((*stream, Err(*written))),
             _ => None,
         };

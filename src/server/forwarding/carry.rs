@@ -8,13 +8,16 @@ use crate::api::outcome::{Effect, Reply, ReplyResult};
 use crate::base::id::{CallId, ConnId, StreamId};
 use crate::base::metric::Id;
 use crate::base::time::Instant;
+use crate::conn::Refusal;
 use crate::conn::report::Cause;
 use crate::forward::patch::{Patch, patched, text_at};
-use crate::forward::retry::{self, Ended, Next, OUTCOME_UNKNOWN};
+use crate::forward::retry::{self, Ended, Kind, LOST_AFTER_SENT, Next};
+use crate::wire::class::Class;
 
 use super::super::Server;
-use super::super::calls::{JITTER_FRACTION, Step};
+use super::super::calls::{Active, JITTER_FRACTION, Step};
 use super::super::route::NO_LEADER;
+use super::stamps::Stamping;
 use super::{Outgoing, Purpose};
 
 /// A read that does not wait for a change is answered by another server within this and the hold timeout.
@@ -86,6 +89,17 @@ impl Server {
     fn carry(&mut self, now: Instant, id: CallId, to: Arc<str>, toward: Toward) {
         self.held.remove(&id);
         let in_region = !matches!(toward, Toward::Region { .. });
+        if matches!(toward, Toward::Leader) && self.can_be_stamped(id) {
+            match self.stamp(now, true) {
+                Stamping::Given(stamp) => {
+                    if let Some(active) = self.active(id) {
+                        active.stamp = Some(stamp);
+                    }
+                }
+                Stamping::Waits => return self.hold(now, id),
+                Stamping::Without => {}
+            }
+        }
         let proof = match in_region.then(|| self.proof_of(id)) {
             Some(Proof::Unknown) if self.is_fresh(now, id) => return self.hold(now, id),
             Some(Proof::Secret(secret)) => Some(secret),
@@ -115,7 +129,8 @@ impl Server {
         let (max, default) = (self.settings.max_query_time, self.settings.default_query_time);
         let own_region = self.settings.region.clone();
         let active = self.active(id)?;
-        let mut patch = Patch { forwarded: true, hop, auth_token: proof, ..Patch::default() };
+        let stamp = active.stamp.clone();
+        let mut patch = Patch { forwarded: true, hop, auth_token: proof, stamp: stamp.as_deref(), ..Patch::default() };
         if active.fields.min_query_index > 0 {
             let asked = Duration::from_nanos(u64::try_from(active.fields.max_query_time).unwrap_or(0));
             let wait = if asked.is_zero() { default } else { asked }.min(max);
@@ -184,7 +199,7 @@ impl Server {
         now: Instant,
         id: CallId,
         ticket: u64,
-        result: Result<Box<[u8]>, String>,
+        result: Result<Box<[u8]>, Refusal>,
     ) {
         if !self.is_carried_as(id, ticket) {
             return;
@@ -198,9 +213,9 @@ impl Server {
                 let effects = self.effects_of(id);
                 self.answer(now, id, Reply { result: ReplyResult::Body(body.into()), effects });
             }
-            Err(text) => {
+            Err(refusal) => {
                 self.metrics.count_labelled(Id::Forwarded, "error");
-                self.carried_ended(now, id, Ended::Error(&text));
+                self.carried_ended(now, id, Ended::Error(&refusal.text, refusal.class));
             }
         }
     }
@@ -254,8 +269,12 @@ impl Server {
         let hold = self.settings.hold_timeout;
         let Some(elsewhere) = self.leave_elsewhere(now, id) else { return };
         let Some(active) = self.active(id) else { return };
-        let repeatable = is_repeatable(active.query.method.access);
-        let next = match (retry::after(ended, repeatable), &elsewhere.toward) {
+        let kind = kind_of(active);
+        active.unsure |= kind == Kind::Stamped && ended.leaves_unsure();
+        if let Ended::Error(text, Class::SessionExpired) = ended {
+            return self.session_refused(now, id, text);
+        }
+        let next = match (retry::after(ended, kind), &elsewhere.toward) {
             // Another region, or a node's server, has held it already.
             (Next::Again, Toward::Region { .. } | Toward::Node { .. }) if ended != Ended::Lost => Next::Tell,
             (next, _) => next,
@@ -299,12 +318,13 @@ impl Server {
             }
             Next::Unknown => {
                 self.metrics.count(Id::OutcomeUnknown);
-                self.answer_error(now, id, OUTCOME_UNKNOWN);
+                self.answer_error(now, id, LOST_AFTER_SENT);
             }
             Next::Tell => {
-                if let Ended::Error(text) = ended {
+                if let Ended::Error(text, class) = ended {
                     active.carried = true;
-                    self.answer_error(now, id, &retry::told(text));
+                    let result = ReplyResult::Error(retry::told(text));
+                    self.send_answer_of(now, id, None, &result, class);
                 } else {
                     let text = format!("no answer in time: {}", elsewhere.to);
                     self.answer_error(now, id, &retry::told(&text));
@@ -327,12 +347,13 @@ impl Server {
         // Who was deposed and still runs settles what it has within an election's time; who is stopped says nothing.
         let patience = (self.settings.election_timeout * 2).max(LEAST_PATIENCE).min(self.settings.hold_timeout);
         let Some(active) = self.active(id) else { return };
-        let repeatable = is_repeatable(active.query.method.access);
+        let repeatable = kind_of(active) != Kind::Write;
         let Step::Elsewhere(elsewhere) = &mut active.step else { return };
         if !matches!(elsewhere.toward, Toward::Leader) || leader == Some(&elsewhere.to) {
             return;
         }
         if repeatable || elsewhere.sent.is_none() {
+            active.unsure |= active.stamp.is_some() && elsewhere.sent.is_some();
             active.held_since = None;
             self.leave_elsewhere(now, id);
             self.metrics.count(Id::ForwardRetry);
@@ -408,6 +429,15 @@ enum Proof {
     Secret(String),
     /// Its node is not known here, yet.
     Unknown,
+}
+
+/// What making a call twice would do.
+fn kind_of(active: &Active) -> Kind {
+    match &active.stamp {
+        _ if is_repeatable(active.query.method.access) => Kind::Read,
+        Some(_) => Kind::Stamped,
+        None => Kind::Write,
+    }
 }
 
 /// Whether a call of this kind can be made twice.

@@ -24,6 +24,7 @@ impl Server {
         Known {
             here: view.is_self && view.ready && now < self.leader.lease,
             elsewhere: !view.is_self && self.leader_address().is_some(),
+            applied: self.notified_index,
         }
     }
 

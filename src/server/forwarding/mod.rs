@@ -6,6 +6,9 @@
 mod asks;
 mod carry;
 mod leaders;
+#[cfg(test)]
+mod stamp_tests;
+mod stamps;
 mod streams;
 #[cfg(test)]
 mod tests;
@@ -21,6 +24,7 @@ use crate::base::id::{CallId, ConnId, StreamId};
 use crate::base::metric::Id;
 use crate::base::slab::Key;
 use crate::base::time::Instant;
+use crate::conn::Refusal;
 use crate::forward::patch::{Patch, patched};
 use crate::forward::pool::{Pool, Wait};
 use crate::forward::regions::Regions;
@@ -28,10 +32,12 @@ use crate::wire::msgpack::Msg;
 
 use super::Server;
 use super::links::{Busy, Via};
+use super::node_calls::NODE_LOST;
 use super::port::Settings;
 
 use self::asks::Asks;
 pub(super) use self::carry::Elsewhere;
+use self::stamps::Stamps;
 use self::streams::Streams;
 
 /// Between two looks at who serves another region.
@@ -50,6 +56,7 @@ pub(super) struct Forwarding {
     carried: BTreeSet<CallId>,
     asks: Asks,
     streams: Streams,
+    stamps: Stamps,
     /// Parked queries that go to another leader.
     moving: VecDeque<CallId>,
     last_ticket: u64,
@@ -77,6 +84,10 @@ enum Purpose {
     Ask { ask: u64, address: Arc<str> },
     /// A region is asked for its servers.
     Peers { region: String },
+    /// The leader is asked for a session of our own.
+    Session,
+    /// The leader is told that one of ours lives, or that it is over.
+    SessionSign { id: u64 },
 }
 
 impl Forwarding {
@@ -90,6 +101,7 @@ impl Forwarding {
             carried: BTreeSet::new(),
             asks: Asks::default(),
             streams: Streams::default(),
+            stamps: Stamps::default(),
             moving: VecDeque::new(),
             last_ticket: 0,
             refresh_at,
@@ -101,7 +113,7 @@ impl Forwarding {
         if !self.moving.is_empty() {
             return Some(Instant::ZERO);
         }
-        let times = [self.pool.next(), self.refresh_at, self.asks.next(), self.streams.next()];
+        let times = [self.pool.next(), self.refresh_at, self.asks.next(), self.streams.next(), self.stamps.next()];
         times.into_iter().flatten().min()
     }
 
@@ -126,6 +138,7 @@ impl Server {
         }
         self.on_asks_due(now);
         self.on_streams_due(now);
+        self.on_stamps_due(now);
         self.step_moving(now);
     }
 
@@ -222,6 +235,9 @@ impl Server {
             Purpose::Call { id, ticket } => self.on_call_unsent(now, id, ticket, error),
             Purpose::Stream { key, ticket } => self.on_stream_unsent(now, key, ticket, error),
             Purpose::Ask { ask, address } => self.on_asked(now, ask, &address, Err(error.to_owned())),
+            Purpose::Session => self.on_session_unsent(),
+            // The next sign will do as well; one that is closed ends by itself.
+            Purpose::SessionSign { .. } => {}
             Purpose::Peers { region } => {
                 let text = format!("servers of a region could not be asked for: region={region} server={address}");
                 self.log(Level::Debug, format!("{text} error={error:?}"));
@@ -235,7 +251,7 @@ impl Server {
         match purpose {
             Purpose::Call { id, ticket } => self.is_carried_as(*id, *ticket),
             Purpose::Stream { key, ticket } => self.forwarding.streams.is_wanted(*key, *ticket),
-            Purpose::Ask { .. } | Purpose::Peers { .. } => true,
+            Purpose::Ask { .. } | Purpose::Peers { .. } | Purpose::Session | Purpose::SessionSign { .. } => true,
         }
     }
 
@@ -278,12 +294,18 @@ impl Server {
         conn: ConnId,
         stream: StreamId,
         _call: CallId,
-        result: Result<Box<[u8]>, String>,
+        result: Result<Box<[u8]>, Refusal>,
     ) {
         match self.take_flight(now, conn, stream) {
             Some((_, Purpose::Call { id, ticket })) => self.on_carried_answer(now, id, ticket, result),
-            Some((address, Purpose::Ask { ask, .. })) => self.on_asked(now, ask, &address, result),
-            Some((_, Purpose::Peers { region })) => self.on_region_peers(now, &region, result),
+            Some((address, Purpose::Ask { ask, .. })) => {
+                self.on_asked(now, ask, &address, result.map_err(|refusal| refusal.text));
+            }
+            Some((_, Purpose::Peers { region })) => {
+                self.on_region_peers(now, &region, result.map_err(|refusal| refusal.text));
+            }
+            Some((_, Purpose::Session)) => self.on_session_opened(now, result),
+            Some((_, Purpose::SessionSign { id })) => self.on_session_sign(id, &result),
             Some((_, Purpose::Stream { .. })) | None => {}
         }
     }
@@ -291,8 +313,7 @@ impl Server {
     /// A call of ours ended without an answer; `written` when any byte of it may have left.
     pub(super) fn on_call_lost(&mut self, now: Instant, conn: ConnId, stream: StreamId, written: bool) {
         if let Some(Busy::NodeCall(call)) = self.busy(conn, stream) {
-            let text = "connection to the node ended before it answered".to_owned();
-            return self.on_node_answer(now, call, Err(text));
+            return self.on_node_answer(now, call, Err(NODE_LOST.into()));
         }
         let Some((address, purpose)) = self.take_flight(now, conn, stream) else { return };
         match purpose {

@@ -10,8 +10,9 @@ use crate::api::{ServerEntry, ServerStatus};
 use crate::base::id::{CallId, ConnId, ReplicaId, StreamId, Term};
 use crate::base::metric::Id;
 use crate::base::time::Instant;
+use crate::conn::Refusal;
 use crate::consensus::{LEASE_FOR_EVER, Leadership, Notice};
-use crate::forward::retry::OUTCOME_UNKNOWN;
+use crate::forward::retry::LOST_AFTER_SENT;
 use crate::server::operator_tests::{Rig, settings};
 use crate::server::port::{Input, Settings};
 use crate::state::State;
@@ -22,8 +23,8 @@ use crate::wire::body::query::{GenericRequest, QueryOptions, WriteRequest};
 use crate::wire::body::status::NodeConnQueryResponse;
 use crate::wire::msgpack::Msg;
 
-const SECOND: &str = "10.0.0.2:4647";
-const THIRD: &str = "10.0.0.3:4647";
+pub(super) const SECOND: &str = "10.0.0.2:4647";
+pub(super) const THIRD: &str = "10.0.0.3:4647";
 
 fn rig_with(settings: Settings) -> Rig {
     let mut rig = Rig::with(settings, State::new(), Default::default());
@@ -41,20 +42,27 @@ fn rig_with(settings: Settings) -> Rig {
     rig
 }
 
-/// A follower of the server with this number.
+/// A follower of the server with this number, whose leader gives it no session.
 fn follower(leader: u64) -> Rig {
+    let mut rig = stamping_follower(leader);
+    rig.server.forwarding.stamps.refuse();
+    rig
+}
+
+/// The same with a leader that gives it one.
+pub(super) fn stamping_follower(leader: u64) -> Rig {
     let mut rig = rig_with(settings());
     follow(&mut rig, Some(leader));
     rig
 }
 
-fn follow(rig: &mut Rig, leader: Option<u64>) {
+pub(super) fn follow(rig: &mut Rig, leader: Option<u64>) {
     let known = Leadership { term: Term(9), leader: leader.map(ReplicaId), is_self: false, ready: false };
     rig.feed(Input::Notices(vec![Notice::Lease(Instant::ZERO), Notice::Leadership(known)]));
 }
 
 /// A pooled connection to a server. It is one that was accepted: a session is a session.
-fn connect(rig: &mut Rig, address: &str) -> ConnId {
+pub(super) fn connect(rig: &mut Rig, address: &str) -> ConnId {
     let conn = rig.dial(6);
     let address: Arc<str> = address.into();
     let now = rig.now;
@@ -64,21 +72,21 @@ fn connect(rig: &mut Rig, address: &str) -> ConnId {
 }
 
 /// What is under way, by address.
-fn in_flight(forwarding: &Forwarding) -> Vec<(String, ConnId, StreamId)> {
+pub(super) fn in_flight(forwarding: &Forwarding) -> Vec<(String, ConnId, StreamId)> {
     forwarding.in_flight.iter().map(|((conn, stream), (address, _))| (address.to_string(), *conn, *stream)).collect()
 }
 
 /// Answers the only call under way.
-fn answer(rig: &mut Rig, result: Result<Vec<u8>, &str>) {
+pub(super) fn answer(rig: &mut Rig, result: Result<Vec<u8>, &str>) {
     let flights = in_flight(&rig.server.forwarding);
     let [(_, conn, stream)] = flights.as_slice() else { panic!("one call under way: {flights:?}") };
-    let result = result.map(Vec::into_boxed_slice).map_err(str::to_owned);
+    let result = result.map(Vec::into_boxed_slice).map_err(Refusal::from);
     let now = rig.now;
     rig.server.on_forward_answer(now, *conn, *stream, CallId(0), result);
     rig.feed(Input::Timeout);
 }
 
-fn lose(rig: &mut Rig, written: bool) {
+pub(super) fn lose(rig: &mut Rig, written: bool) {
     let flights = in_flight(&rig.server.forwarding);
     let [(_, conn, stream)] = flights.as_slice() else { panic!("one call under way: {flights:?}") };
     let now = rig.now;
@@ -92,7 +100,7 @@ fn read(rig: &mut Rig, region: &str, stale: bool) -> ConnId {
 }
 
 /// A write without much of a body.
-fn write(rig: &mut Rig) -> ConnId {
+pub(super) fn write(rig: &mut Rig) -> ConnId {
     let write = WriteRequest { region: "global".to_owned(), ..WriteRequest::default() };
     rig.call("Operator.SchedulerSetConfiguration", &write)
 }
@@ -108,7 +116,7 @@ fn a_follower_passes_calls_on_and_gives_answers_back_as_they_came() {
     assert_eq!(in_flight(&rig.server.forwarding).len(), 2);
     for (nth, (_, conn, stream)) in in_flight(&rig.server.forwarding).into_iter().enumerate() {
         let now = rig.now;
-        let result = if nth == 0 { Ok(b"\xa3abc".as_slice().into()) } else { Err("Permission denied".to_owned()) };
+        let result = if nth == 0 { Ok(b"\xa3abc".as_slice().into()) } else { Err("Permission denied".into()) };
         rig.server.on_forward_answer(now, conn, stream, CallId(0), result);
         rig.feed(Input::Timeout);
     }
@@ -144,7 +152,7 @@ fn a_read_goes_to_the_next_leader_and_a_write_that_was_sent_is_of_unknown_outcom
     // A write.
     let conn = write(&mut rig);
     lose(&mut rig, true);
-    assert_eq!(rig.answer::<SchedulerConfiguration>(conn).unwrap_err(), OUTCOME_UNKNOWN);
+    assert_eq!(rig.answer::<SchedulerConfiguration>(conn).unwrap_err(), LOST_AFTER_SENT);
     assert_eq!(rig.server.metrics().counter(Id::OutcomeUnknown), 1);
     // A write of which no byte has left is not lost.
     let conn = write(&mut rig);
@@ -165,7 +173,7 @@ fn a_call_at_a_silent_leader_is_taken_back_when_another_leads() {
     let addresses: Vec<String> = in_flight(&rig.server.forwarding).into_iter().map(|flight| flight.0).collect();
     assert!(addresses.contains(&SECOND.to_owned()) && addresses.contains(&THIRD.to_owned()), "{addresses:?}");
     rig.wait(Duration::from_secs(6));
-    assert_eq!(rig.answer::<SchedulerConfiguration>(second).unwrap_err(), OUTCOME_UNKNOWN);
+    assert_eq!(rig.answer::<SchedulerConfiguration>(second).unwrap_err(), LOST_AFTER_SENT);
     answer(&mut rig, Ok(b"\xa1y".to_vec()));
     assert_eq!(rig.answer::<String>(first), Ok("y".to_owned()));
 }

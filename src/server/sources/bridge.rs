@@ -7,7 +7,7 @@ use crate::api::outcome::ToNode;
 use crate::base::id::{ConnId, StreamId};
 use crate::base::slab::Key;
 use crate::base::time::Instant;
-use crate::forward::retry::{OUTCOME_UNKNOWN, told};
+use crate::forward::retry::{LOST_AFTER_SENT, told};
 use crate::wire::msgpack::{Bytes, Msg};
 use crate::wire::streaming::{StreamErrWrapper, StreamError};
 
@@ -213,7 +213,7 @@ impl Server {
             return false;
         }
         let restores = source.method.name == "Operator.SnapshotRestore";
-        let text = if restores { OUTCOME_UNKNOWN.to_owned() } else { told("stream closed") };
+        let text = if restores { LOST_AFTER_SENT.to_owned() } else { told("stream closed") };
         self.refuse_stream(now, key, &text);
         true
     }

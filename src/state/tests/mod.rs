@@ -10,6 +10,7 @@ mod namespaces;
 mod operators;
 mod random;
 mod sections;
+mod sessions;
 mod snapshots;
 mod var_model;
 mod vars;

@@ -189,7 +189,7 @@ fn every_row_of_the_notes() {
                 assert!(after.is_some(), "{name}");
                 assert_eq!((outcome, &after), (VarOutcome::Conflict(before.clone()), &before), "{name}");
             }
-            Refused(why) => assert_eq!((outcome, &after), (VarOutcome::Refused(why), &before), "{name}"),
+            Refused(why) => assert_eq!((outcome, &after), (VarOutcome::Refused(why.into()), &before), "{name}"),
         }
         // Conflicts have an index and change nothing.
         assert_eq!(world.state.index(), Index(5), "{name}");
@@ -255,7 +255,7 @@ fn all_or_nothing() {
     let cases = [
         (vec![set("b"), cas("a", 0), set("c")], vec![skipped(), VarOutcome::Conflict(stored.clone()), skipped()]),
         (vec![delete("a"), delete("held")], vec![skipped(), VarOutcome::Conflict(None)]),
-        (vec![release("b", ID), set("b")], vec![VarOutcome::Refused("variable doesn't exist"), skipped()]),
+        (vec![release("b", ID), set("b")], vec![VarOutcome::Refused("variable doesn't exist".into()), skipped()]),
         (vec![cas("a", 0), cas("b", 4)], vec![VarOutcome::Conflict(stored), VarOutcome::Conflict(None)]),
         // Each sees those before it.
         (vec![cas("b", 0), cas("b", 0)], vec![skipped(), world.seen_as("b", 3)]),

@@ -2,7 +2,10 @@
 //!
 //! Source: transport notes, section 5.1; endpoint notes, section 1.1.
 
-use crate::wire::msgpack::{Decoder, Encoder, Kind, Result};
+use std::sync::Arc;
+
+use crate::wire::body::session::{SEEN, STAMP, WriteStamp};
+use crate::wire::msgpack::{Decoder, Encoder, Kind, Msg, Result};
 use crate::wire_structs;
 
 wire_structs! {
@@ -96,6 +99,10 @@ pub struct RouteFields {
     pub hop: bool,
     /// [`CONSISTENT`].
     pub consistent: bool,
+    /// [`STAMP`].
+    pub stamp: Option<Arc<WriteStamp>>,
+    /// [`SEEN`].
+    pub seen: u64,
 }
 
 /// Reads the routing fields in one pass over a body. A body that is no map gives the defaults; one that is an array
@@ -118,6 +125,8 @@ pub fn route_fields(body: &[u8], base: u64) -> Result<RouteFields> {
             b"MaxQueryTime" => fields.max_query_time = d.i64()?,
             key if key == HOP.as_bytes() => fields.hop = d.bool()?,
             key if key == CONSISTENT.as_bytes() => fields.consistent = d.bool()?,
+            key if key == STAMP.as_bytes() => fields.stamp = Option::decode(&mut d)?.map(Arc::new),
+            key if key == SEEN.as_bytes() => fields.seen = d.u64()?,
             _ => d.skip()?,
         }
     }
@@ -155,7 +164,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::wire::msgpack::Msg;
 
     #[test]
     fn a_body_without_its_zeros_means_the_same() {

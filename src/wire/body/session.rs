@@ -36,6 +36,8 @@ impl std::fmt::Debug for SessionKey {
     }
 }
 
+impl Eq for WriteStamp {}
+
 impl Msg for SessionKey {
     fn encode(&self, e: &mut Encoder) {
         e.bytes(&self.0);

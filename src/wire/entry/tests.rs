@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::var::{Sealed, VarOp, VarOpKind};
 use super::*;
+use crate::wire::body::session::SessionKey;
 use crate::wire::msgpack::Bytes;
 
 fn texts() -> impl Strategy<Value = BTreeMap<String, String>> {
@@ -198,13 +199,34 @@ fn node_command() -> impl Strategy<Value = Command> {
     ]
 }
 
+fn session_command() -> impl Strategy<Value = Command> {
+    let open = (vec(any::<u8>(), 0..20), any::<i64>(), ".{0,8}", ".{0,8}", ".{0,8}").prop_map(
+        |(key, ttl, name, server_id, accessor_id)| {
+            Command::SessionOpen(SessionOpen { key: SessionKey(key), ttl, name, server_id, accessor_id })
+        },
+    );
+    prop_oneof![
+        open,
+        any::<u64>().prop_map(|id| Command::SessionKeepAlive { id }),
+        any::<u64>().prop_map(|id| Command::SessionClose { id }),
+        vec(any::<u64>(), 0..5).prop_map(|ids| Command::SessionsExpire { ids }),
+    ]
+}
+
 fn command() -> impl Strategy<Value = Command> {
-    prop_oneof![node_command(), var_command(), acl_command(), operator_command()]
+    prop_oneof![node_command(), var_command(), acl_command(), operator_command(), session_command()]
 }
 
 fn entry() -> impl Strategy<Value = Entry> {
-    let stamp = (any::<u64>(), any::<u64>(), any::<u64>())
-        .prop_map(|(session, sequence, acknowledged_below)| SessionStamp { session, sequence, acknowledged_below });
+    let stamp = (any::<u64>(), any::<u64>(), any::<u64>(), vec(any::<u8>(), 0..5), any::<bool>()).prop_map(
+        |(session, sequence, acknowledged_below, finish, forgets_refusal)| SessionStamp {
+            session,
+            sequence,
+            acknowledged_below,
+            finish: finish.into(),
+            forgets_refusal,
+        },
+    );
     (any::<i64>(), option::of(stamp), command()).prop_map(|(time_unix_nanos, session, command)| Entry {
         time_unix_nanos,
         session,
@@ -223,7 +245,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_an_entry_or_an_error(bytes in vec(any::<u8>(), 0..200), tag in 0u8..34) {
+    fn any_bytes_are_an_entry_or_an_error(bytes in vec(any::<u8>(), 0..200), tag in 0u8..40) {
         let _ = Entry::decode(&bytes);
         let mut likely = vec![0x9a, 1, 0, 0xc0, tag];
         likely.extend(&bytes);
@@ -235,7 +257,7 @@ proptest! {
 
 #[test]
 fn an_entry_has_these_bytes() {
-    let stamp = SessionStamp { session: 7, sequence: 300, acknowledged_below: 3 };
+    let stamp = SessionStamp { session: 7, sequence: 300, acknowledged_below: 3, ..SessionStamp::default() };
     let command = Command::NodeDrainComplete { node_id: "n".into() };
     let entry = Entry { time_unix_nanos: 5, session: Some(stamp), command };
     assert_eq!(entry.encode(), [0x95, 1, 5, 0x93, 7, 0xcd, 1, 44, 3, 5, 0xa1, b'n']);
@@ -292,5 +314,8 @@ fn a_later_field_is_passed_over() {
     let bytes = [0x97, 1, 0, 0x94, 1, 2, 3, 0x91, 9, 5, 0xa1, b'n', 0x81, 1, 2, 0xc3];
     let entry = Entry::decode(&bytes).unwrap();
     assert_eq!(entry.command, Command::NodeDrainComplete { node_id: "n".into() });
-    assert_eq!(entry.session, Some(SessionStamp { session: 1, sequence: 2, acknowledged_below: 3 }));
+    assert_eq!(
+        entry.session,
+        Some(SessionStamp { session: 1, sequence: 2, acknowledged_below: 3, ..SessionStamp::default() })
+    );
 }

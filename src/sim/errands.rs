@@ -175,7 +175,7 @@ impl Process {
     pub(super) fn connected(&mut self, ground: &mut Ground, link: LinkId) {
         let Some((ticket, to)) = self.errands.dials.remove(&link) else { return };
         let conn = ConnId(self.ids.insert(()));
-        self.sockets.insert(conn, Socket { link, side: Side::Client, parting: None });
+        self.sockets.insert(conn, Socket::new(link, Side::Client));
         self.by_link.insert((link, Side::Client), conn);
         let peer = ([10, 0, 0, (to + 1) as u8], 4647).into();
         self.feed(ground, Input::Dialled { ticket, conn, peer });

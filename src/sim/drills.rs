@@ -29,8 +29,13 @@ pub enum Drill {
     PauseLeader,
     /// The leader is cut off, and then asked to remove a member that is dead. Once in a world.
     ChangeAlone,
-    /// One follower has not heard the leader for a while; then the leader is cut off, and all others begin anew at once.
+    /// One follower has not heard the leader for a while; then the leader is cut off, and all others begin anew at
+    /// once.
     Restart,
+    /// The power goes everywhere.
+    Blackout,
+    /// The leader and one follower are cut off from the others: of five they are too few.
+    Minority,
 }
 
 /// When a world has its drills.
@@ -58,6 +63,11 @@ impl World {
             Drill::PauseLeader => {
                 let time = Duration::from_millis(1200) + self.ground.rng.jitter(Duration::from_secs(3));
                 self.nemesis(leader, Nemesis::Pause(time));
+            }
+            Drill::Blackout => (0..servers).for_each(|site| self.nemesis(site, Nemesis::CutPower)),
+            Drill::Minority => {
+                self.ground.part("partitions", &[leader, other]);
+                self.ground.after(ALONE, Event::Cluster(ClusterNemesis::Mend));
             }
             Drill::ChangeAlone => self.cluster_nemesis(ClusterNemesis::Retire(other)),
             Drill::Restart => {

@@ -107,7 +107,14 @@ impl Options {
         let mut rng = Rng::from_seed(seed ^ 0x636c_7573_7465_7200);
         let pick = |rng: &mut Rng, from: &[u64]| from[rng.below(from.len() as u64) as usize];
         let alone = Options::from_seed(seed);
-        let drills = [Drill::KillLeader, Drill::PauseLeader, Drill::ChangeAlone, Drill::Restart];
+        let drills = [
+            Drill::KillLeader,
+            Drill::PauseLeader,
+            Drill::ChangeAlone,
+            Drill::Restart,
+            Drill::Blackout,
+            Drill::Minority,
+        ];
         Options {
             silent_nodes: 0,
             nodes: alone.nodes.min(3),
@@ -126,7 +133,7 @@ impl Options {
             disk_blocks: pick(&mut rng, &[0, 1]) == 1,
             skew_ppm: i64::try_from(pick(&mut rng, &[0, 50, 500])).unwrap_or(0),
             chunk_bytes: pick(&mut rng, &[200, 4096, 256 * 1024]) as usize,
-            drill: drills.get(rng.below(16) as usize).copied(),
+            drill: drills.get(rng.below(24) as usize).copied(),
             ..alone
         }
     }
@@ -142,7 +149,13 @@ impl Options {
                 let latency = Duration::from_millis(20);
                 Options { keepers: 3, lockers: 0, latency, ..drill(Drill::KillLeader) }
             }
-            Fault::ClockStopsInPause | Fault::StaleAtDeadline => drill(Drill::PauseLeader),
+            Fault::ClockStopsInPause => drill(Drill::PauseLeader),
+            // Many wait, and many write.
+            Fault::StaleAtDeadline => Options { others: 4, keepers: 4, lockers: 0, ..drill(Drill::PauseLeader) },
+            // Long enough for the power to go in between.
+            Fault::AckBeforeSync => Options { sync_time: Duration::from_millis(50), ..drill(Drill::Blackout) },
+            // Of three, two are a majority whatever is counted.
+            Fault::SwapSender => Options { servers: 5, ..drill(Drill::Minority) },
             Fault::ChangeAtOnce => Options { servers: 5, ..drill(Drill::ChangeAlone) },
             Fault::VoteAtOnce => Options { servers: 3, ..drill(Drill::Restart) },
             _ => usual,

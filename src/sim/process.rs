@@ -217,16 +217,7 @@ impl Process {
                     ground.set_reading(socket.link, socket.side, on);
                 }
             }
-            Output::Consensus(_)
-            | Output::Dial { .. }
-            | Output::KeepCluster(_)
-            | Output::ReadSnapshot { .. }
-            | Output::NextChunk { .. }
-            | Output::EndSnapshot { .. }
-            | Output::KeepChunk { .. }
-            | Output::ForgetChunks { .. }
-            | Output::ReadKeys(_)
-            | Output::KeepKey { .. } => self.run_errand(ground, output),
+            Output::Cluster(output) => self.run_errand(ground, output),
             Output::Run(job) => {
                 ground.trace.step("run", &[job.id.0]);
                 if let Some((job, outcome)) = self.jobs.take(ground, self.life, job) {

@@ -1,10 +1,10 @@
 //! One server in a seeded world: hundreds of seeds, each with its own faults (reliability notes, goals 1, 3, 4, 7).
-//!
-//! `HOLDFAST_SIM_SEEDS=N` tries the first N seeds. A failure prints the seed; `HOLDFAST_SIM_SEED=N` lives through that
-//! one again and prints what happened in it last.
-#![allow(clippy::unwrap_used, clippy::print_stdout)]
+//! What the environment says is in `sim_rig`.
+#![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeSet;
+#[allow(unused_macros)]
+#[macro_use]
+mod sim_rig;
 
 use holdfast::base::id::ReplicaId;
 use holdfast::base::time::Instant;
@@ -12,70 +12,31 @@ use holdfast::consensus::raft::RaftReplica;
 use holdfast::consensus::{Input, Output, Recovered, Replica};
 use holdfast::sim::disk::{Disk, snapshot_bytes};
 use holdfast::sim::truth::Truth;
-use holdfast::sim::{self, Options, Report, World};
+use holdfast::sim::{Options, World};
 
-/// Seeds of a build, when nothing else is said.
-const SEEDS: u64 = 300;
+use sim_rig::Worlds;
 
-fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|text| text.parse().unwrap())
-}
-
-/// Every second seed, so that two tests share the work.
-fn try_seeds(odd: u64) {
-    let (mut lives, mut answered, mut documents, mut entries) = (0, 0, 0, 0);
-    for seed in (odd..number("HOLDFAST_SIM_SEEDS").unwrap_or(SEEDS)).step_by(2) {
-        let report = sim::run(seed);
-        assert!(
-            report.wrongs.is_empty(),
-            "seed {seed} (HOLDFAST_SIM_SEED={seed} shows it again):\n{}",
-            report.wrongs.join("\n")
-        );
-        lives += report.lives;
-        answered += report.answered;
-        documents += report.documents;
-        entries += report.entries;
-    }
-    // The worlds are not empty.
-    println!("answered {answered}, entries {entries}, documents {documents}, processes {lives}");
-    assert!(answered > 500 && entries > 100 && documents > 20 && lives > 10);
-}
+const ONE: Worlds = Worlds { seeds: 300, of: Options::from_seed, planted: Options::planted_in_one };
 
 #[test]
 fn all_is_well_in_even_seeds() {
-    try_seeds(0);
+    ONE.try_seeds(0);
 }
 
 #[test]
 fn all_is_well_in_odd_seeds() {
-    try_seeds(1);
+    ONE.try_seeds(1);
 }
 
 #[test]
 fn one_seed_shows_what_happened() {
-    let Some(seed) = number("HOLDFAST_SIM_SEED") else { return };
-    let report = World::new(Options { keep_log: true, ..Options::from_seed(seed) }).run();
-    println!("{}", report.log.join("\n"));
-    assert!(report.wrongs.is_empty(), "seed {seed}:\n{}", report.wrongs.join("\n"));
+    ONE.show_one();
 }
 
 // Goal 3.
 #[test]
 fn the_same_seed_gives_the_same_trace() {
-    let mut hashes = BTreeSet::new();
-    for seed in 0..12 {
-        let (first, second): (Report, Report) = (sim::run(seed), sim::run(seed));
-        assert_eq!(
-            (first.hash, first.steps, first.entries),
-            (second.hash, second.steps, second.entries),
-            "seed {seed}"
-        );
-        // What is kept for people changes nothing.
-        let shown = World::new(Options { keep_log: true, ..Options::from_seed(seed) }).run();
-        assert_eq!(shown.hash, first.hash, "seed {seed}");
-        hashes.insert(first.hash);
-    }
-    assert_eq!(hashes.len(), 12);
+    ONE.replay(12);
 }
 
 // Goal 4: the power goes while the last record is written, at every byte of it.

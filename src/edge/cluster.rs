@@ -3,7 +3,7 @@
 
 use crate::base::time::Clock;
 use crate::consensus;
-use crate::server::port::{Input, Output};
+use crate::server::port::{ClusterOutput, Input};
 
 use super::event_loop::{Alarm, EventLoop};
 use super::file_worker::Wish;
@@ -11,26 +11,25 @@ use super::inbox::Told;
 use super::machine::Machine;
 
 impl<M: Machine> EventLoop<M> {
-    /// Performs what is about other servers; nothing else comes here.
-    pub(super) fn perform_for_cluster(&mut self, output: Output) {
+    /// Performs what is about other servers.
+    pub(super) fn perform_for_cluster(&mut self, output: ClusterOutput) {
         match output {
-            Output::Consensus(inputs) => self.tell_consensus(inputs),
-            Output::Dial { ticket, address, timeout } => self.dial(ticket, &address, timeout),
-            Output::KeepCluster(file) => self.ask_files(Wish::KeepCluster(file)),
-            Output::ReadKeys(key_ids) => self.ask_files(Wish::ReadKeys(key_ids)),
-            Output::KeepKey { key_id, secret } => self.ask_files(Wish::KeepKey(key_id, secret)),
-            Output::ReadSnapshot { ticket, state, from } => self.snapshot_readers.begin(ticket, state, from),
-            Output::NextChunk { ticket } => self.snapshot_readers.next(ticket),
-            Output::EndSnapshot { ticket } => self.snapshot_readers.end(ticket),
-            Output::KeepChunk { ticket, number, bytes, last } => self.keep_chunk(ticket, number, bytes, last),
-            Output::ForgetChunks { ticket } => {
+            ClusterOutput::Consensus(inputs) => self.tell_consensus(inputs),
+            ClusterOutput::Dial { ticket, address, timeout } => self.dial(ticket, &address, timeout),
+            ClusterOutput::KeepCluster(file) => self.ask_files(Wish::KeepCluster(file)),
+            ClusterOutput::ReadKeys(key_ids) => self.ask_files(Wish::ReadKeys(key_ids)),
+            ClusterOutput::KeepKey { key_id, secret } => self.ask_files(Wish::KeepKey(key_id, secret)),
+            ClusterOutput::ReadSnapshot { ticket, state, from } => self.snapshot_readers.begin(ticket, state, from),
+            ClusterOutput::NextChunk { ticket } => self.snapshot_readers.next(ticket),
+            ClusterOutput::EndSnapshot { ticket } => self.snapshot_readers.end(ticket),
+            ClusterOutput::KeepChunk { ticket, number, bytes, last } => self.keep_chunk(ticket, number, bytes, last),
+            ClusterOutput::ForgetChunks { ticket } => {
                 if let Some(keeper) = &self.hands.snapshot_keeper
                     && !keeper.forget(ticket)
                 {
                     log::warn!("chunks of a snapshot stay until others come: ticket={ticket}");
                 }
             }
-            other => log::error!("an output is performed by nobody: {other:?}"),
         }
     }
 

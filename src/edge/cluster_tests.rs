@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::consensus::Input as ConsensusInput;
-use crate::server::port::{ClusterFile, Output};
+use crate::server::port::{ClusterFile, ClusterOutput};
 use crate::state::State;
 use crate::state::snapshot;
 use crate::wire::raft::KeyFile;
@@ -46,7 +46,7 @@ fn what_is_to_be_kept_is_on_disk_when_that_is_told() {
     let rig = rig(folder.path());
     for name in ["one", "two"] {
         let file = ClusterFile { cluster_id: name.to_owned(), ..ClusterFile::default() };
-        rig.perform(Output::KeepCluster(file.clone()));
+        rig.perform(ClusterOutput::KeepCluster(file.clone()).into());
         wait_for(&rig, "ClusterKept");
         assert_eq!(cluster_file::read(folder.path()), Ok(file));
     }
@@ -60,14 +60,14 @@ fn keys_are_given_and_taken() {
     let key_id = made.key_id().to_owned();
     let bytes = Keyring::new(other.path()).read(&key_id).unwrap().unwrap();
     let rig = rig(folder.path());
-    rig.perform(Output::ReadKeys(vec![key_id.clone(), "no id".to_owned()]));
+    rig.perform(ClusterOutput::ReadKeys(vec![key_id.clone(), "no id".to_owned()]).into());
     assert_eq!(wait_for(&rig, "KeyFiles"), "KeyFiles([])");
-    rig.perform(Output::KeepKey { key_id: key_id.clone(), secret: KeyFile(b"no key".to_vec()) });
+    rig.perform(ClusterOutput::KeepKey { key_id: key_id.clone(), secret: KeyFile(b"no key".to_vec()) }.into());
     assert!(wait_for(&rig, "KeyKept").contains("error: Some("));
-    rig.perform(Output::KeepKey { key_id: key_id.clone(), secret: KeyFile(bytes.clone()) });
+    rig.perform(ClusterOutput::KeepKey { key_id: key_id.clone(), secret: KeyFile(bytes.clone()) }.into());
     assert!(wait_for(&rig, "KeyKept").contains("error: None"));
     assert_eq!(Keyring::new(folder.path()).read(&key_id).unwrap().unwrap(), bytes);
-    rig.perform(Output::ReadKeys(vec![key_id.clone()]));
+    rig.perform(ClusterOutput::ReadKeys(vec![key_id.clone()]).into());
     assert_eq!(wait_for(&rig, "KeyFiles"), format!("KeyFiles([({key_id:?}, KeyFile(..))])"));
     rig.stop();
 }
@@ -77,22 +77,22 @@ fn a_state_goes_out_and_comes_in_as_chunks() {
     let folder = tempfile::tempdir().unwrap();
     let rig = rig(folder.path());
     let state = Arc::new(State::new());
-    rig.perform(Output::ReadSnapshot { ticket: 5, state: Arc::clone(&state), from: 0 });
-    rig.perform(Output::NextChunk { ticket: 5 });
+    rig.perform(ClusterOutput::ReadSnapshot { ticket: 5, state: Arc::clone(&state), from: 0 }.into());
+    rig.perform(ClusterOutput::NextChunk { ticket: 5 }.into());
     let chunk = wait_for(&rig, "SnapshotChunk");
     assert!(chunk.contains("ticket: 5, number: 0") && chunk.contains("last: true"), "{chunk}");
-    rig.perform(Output::EndSnapshot { ticket: 5 });
+    rig.perform(ClusterOutput::EndSnapshot { ticket: 5 }.into());
     let bytes: Vec<u8> = snapshot::write(&state).collect::<Vec<_>>().concat();
     let (first, rest) = bytes.split_at(20);
-    let keep = |number, bytes: &[u8], last| Output::KeepChunk { ticket: 9, number, bytes: bytes.to_vec(), last };
-    rig.perform(keep(0, first, false));
-    rig.perform(keep(1, rest, true));
+    let keep = |number, bytes: &[u8], last| ClusterOutput::KeepChunk { ticket: 9, number, bytes: bytes.to_vec(), last };
+    rig.perform(keep(0, first, false).into());
+    rig.perform(keep(1, rest, true).into());
     assert!(wait_for(&rig, "SnapshotWhole").contains("ticket: 9, result: Ok("));
-    rig.perform(keep(0, first, true));
+    rig.perform(keep(0, first, true).into());
     assert!(wait_for(&rig, "SnapshotWhole").contains("result: Err("));
-    rig.perform(keep(0, first, false));
-    rig.perform(Output::ForgetChunks { ticket: 9 });
-    rig.perform(keep(1, rest, true));
+    rig.perform(keep(0, first, false).into());
+    rig.perform(ClusterOutput::ForgetChunks { ticket: 9 }.into());
+    rig.perform(keep(1, rest, true).into());
     assert!(wait_for(&rig, "SnapshotWhole").contains("not here any more"));
     rig.stop();
     assert_eq!(fs::read_dir(folder.path().join("snapshots")).unwrap().count(), 0);
@@ -105,8 +105,8 @@ fn the_consensus_thread_is_told_in_order() {
     let (lane, inputs) = ConsensusLane::new();
     parts.parts.hands.consensus = lane;
     let rig = parts.start();
-    rig.perform(Output::Consensus(vec![ConsensusInput::Messages(Vec::new()), ConsensusInput::Timeout]));
-    rig.perform(Output::Consensus(vec![ConsensusInput::Stop]));
+    rig.perform(ClusterOutput::Consensus(vec![ConsensusInput::Messages(Vec::new()), ConsensusInput::Timeout]).into());
+    rig.perform(ClusterOutput::Consensus(vec![ConsensusInput::Stop]).into());
     let wait = std::time::Duration::from_secs(60);
     let first = inputs.recv_timeout(wait).unwrap();
     assert!(matches!(first.as_slice(), [ConsensusInput::Messages(_), ConsensusInput::Timeout]));

@@ -9,14 +9,14 @@ use std::time::Duration;
 use socket2::{Domain, Socket, Type};
 
 use crate::base::id::ConnId;
-use crate::server::port::Output;
+use crate::server::port::ClusterOutput;
 
 use super::double::Rig;
 
 const LONG: Duration = Duration::from_secs(60);
 
 fn dial(rig: &Rig, ticket: u64, address: &str, timeout: Duration) {
-    rig.perform(Output::Dial { ticket, address: address.to_owned(), timeout });
+    rig.perform(ClusterOutput::Dial { ticket, address: address.to_owned(), timeout }.into());
 }
 
 fn reached(rig: &Rig, wanted: u64) -> (ConnId, SocketAddr) {

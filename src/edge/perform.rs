@@ -14,16 +14,7 @@ impl<M: Machine> EventLoop<M> {
             Output::Flush(conn) => self.connections.queue_write(conn),
             Output::Close { conn, linger, abort } => self.close(conn, linger, abort),
             Output::Read { conn, on } => self.set_reading(conn, on),
-            Output::Consensus(_)
-            | Output::Dial { .. }
-            | Output::KeepCluster(_)
-            | Output::ReadSnapshot { .. }
-            | Output::NextChunk { .. }
-            | Output::EndSnapshot { .. }
-            | Output::KeepChunk { .. }
-            | Output::ForgetChunks { .. }
-            | Output::ReadKeys(_)
-            | Output::KeepKey { .. } => self.perform_for_cluster(output),
+            Output::Cluster(output) => self.perform_for_cluster(output),
             Output::Run(job) => {
                 if let Some((job, outcome)) = self.hands.pool.run(job) {
                     self.follow_ups.push_back(Input::Ran { job: job.id, outcome });

@@ -11,7 +11,7 @@ use crate::conn::Conn;
 
 use super::Server;
 use super::links::Via;
-use super::port::Output;
+use super::port::{ClusterOutput, Output};
 
 /// A dial is given up after this (R1.76).
 const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -36,7 +36,7 @@ impl Server {
         let (ticket, address) = (self.dials.last, address.to_string());
         self.dials.by_ticket.insert(ticket, via);
         let timeout = if is_link { LINK_DIAL_TIMEOUT } else { DIAL_TIMEOUT };
-        self.output(Output::Dial { ticket, address, timeout });
+        self.output_for_cluster(ClusterOutput::Dial { ticket, address, timeout });
     }
 
     pub(super) fn on_dialled(&mut self, now: Instant, ticket: u64, id: ConnId, peer: SocketAddr) {

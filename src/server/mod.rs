@@ -7,6 +7,7 @@ pub mod admit;
 mod answers;
 mod audit;
 mod calls;
+mod cluster_port;
 mod dials;
 pub mod events;
 mod forwarding;
@@ -77,7 +78,7 @@ use self::nodes::NodeConns;
 use self::park::Parked;
 use self::parking::Fanout;
 use self::peers::Peers;
-use self::port::{Input, Output, ProcessFacts, Reload, Settings};
+use self::port::{ClusterOutput, Input, Output, ProcessFacts, Reload, Settings};
 use self::restore::Restore;
 use self::sessions::SessionEnds;
 use self::sources::Source;
@@ -313,7 +314,7 @@ impl Server {
         self.settle_all(now);
         if !self.to_consensus.is_empty() {
             let inputs = std::mem::take(&mut self.to_consensus);
-            self.output(Output::Consensus(inputs));
+            self.output_for_cluster(ClusterOutput::Consensus(inputs));
         }
         if !self.proposals.is_empty() {
             let proposals = std::mem::take(&mut self.proposals);
@@ -353,6 +354,10 @@ impl Server {
 
     fn output(&mut self, output: Output) {
         self.outputs.push_back(output);
+    }
+
+    fn output_for_cluster(&mut self, output: ClusterOutput) {
+        self.outputs.push_back(output.into());
     }
 
     fn log(&mut self, level: Level, text: String) {

@@ -15,10 +15,12 @@ use crate::api::{Caller, Ctx, Method, StreamingMethod};
 use crate::base::id::{CallId, ConnId, ReplicaId};
 use crate::conn::Security;
 use crate::conn::tls::TlsClient;
-use crate::consensus::{self, Notice, Proposal};
+use crate::consensus::{Notice, Proposal};
 use crate::state::State;
 use crate::wire::http::HttpReply;
 use crate::wire::raft::KeyFile;
+
+pub use super::cluster_port::ClusterOutput;
 
 use super::keyring::Batch;
 use super::restore::Unpacked;
@@ -63,7 +65,7 @@ pub enum Input<'a> {
         /// The system's text.
         error: String,
     },
-    /// The connection of [`Output::Dial`] is there, and nothing was said on it.
+    /// The connection of [`ClusterOutput::Dial`] is there, and nothing was said on it.
     Dialled {
         /// Of the wish.
         ticket: u64,
@@ -79,9 +81,9 @@ pub enum Input<'a> {
         /// The system's text, as Go has it (`dial tcp HOST:PORT: connect: connection refused`).
         error: String,
     },
-    /// What [`Output::KeepCluster`] asked for is on disk.
+    /// What [`ClusterOutput::KeepCluster`] asked for is on disk.
     ClusterKept,
-    /// A chunk of the snapshot of [`Output::ReadSnapshot`].
+    /// A chunk of the snapshot of [`ClusterOutput::ReadSnapshot`].
     SnapshotChunk {
         /// Of which.
         ticket: u64,
@@ -92,16 +94,16 @@ pub enum Input<'a> {
         /// Nothing follows.
         last: bool,
     },
-    /// All chunks of [`Output::KeepChunk`] are there and make a whole snapshot; or they do not.
+    /// All chunks of [`ClusterOutput::KeepChunk`] are there and make a whole snapshot; or they do not.
     SnapshotWhole {
         /// Of which.
         ticket: u64,
         /// What it holds; or what is wrong with it.
         result: Result<Arc<State>, String>,
     },
-    /// Keys' files that [`Output::ReadKeys`] asked for; those that are not there are left out.
+    /// Keys' files that [`ClusterOutput::ReadKeys`] asked for; those that are not there are left out.
     KeyFiles(Vec<(String, KeyFile)>),
-    /// What became of [`Output::KeepKey`].
+    /// What became of [`ClusterOutput::KeepKey`].
     KeyKept {
         /// Which.
         key_id: String,
@@ -321,64 +323,8 @@ pub enum Output {
     Run(Job),
     /// Hand these to the consensus thread; at most 30 s.
     Propose(Vec<Proposal>),
-    /// Tell the consensus thread, before any proposal that waits (R8.23).
-    Consensus(Vec<consensus::Input>),
-    /// Dial an address; a name is resolved each time (R8.19). Answered with [`Input::Dialled`] or
-    /// [`Input::DialFailed`].
-    Dial {
-        /// Names the wish.
-        ticket: u64,
-        /// `HOST:PORT`.
-        address: String,
-        /// For all of it.
-        timeout: Duration,
-    },
-    /// Keep this on disk before anything rests on it; answered with [`Input::ClusterKept`].
-    KeepCluster(ClusterFile),
-    /// Make the chunks of a snapshot, from this one on; each is given when [`Output::NextChunk`] asks for it.
-    ReadSnapshot {
-        /// Names it.
-        ticket: u64,
-        /// What it holds.
-        state: Arc<State>,
-        /// The first one that is wanted.
-        from: u32,
-    },
-    /// Give the next chunk, as [`Input::SnapshotChunk`].
-    NextChunk {
-        /// Of which snapshot.
-        ticket: u64,
-    },
-    /// No more chunks of it are wanted.
-    EndSnapshot {
-        /// Which.
-        ticket: u64,
-    },
-    /// Keep a chunk of a snapshot that comes in, beside what is in force; number 0 begins it anew.
-    KeepChunk {
-        /// Names the snapshot.
-        ticket: u64,
-        /// Counted from 0.
-        number: u32,
-        /// The chunk.
-        bytes: Vec<u8>,
-        /// Nothing follows: answer with [`Input::SnapshotWhole`].
-        last: bool,
-    },
-    /// Forget the chunks that were kept.
-    ForgetChunks {
-        /// Of which snapshot.
-        ticket: u64,
-    },
-    /// Read keys' files; answered with [`Input::KeyFiles`].
-    ReadKeys(Vec<String>),
-    /// Keep a key that another server gave; answered with [`Input::KeyKept`].
-    KeepKey {
-        /// Which.
-        key_id: String,
-        /// The file's bytes.
-        secret: KeyFile,
-    },
+    /// About other servers, and what a server keeps for them.
+    Cluster(ClusterOutput),
     /// Load the keys on disk, and make one when there is none or a new one is wanted; answer with [`Input::Keys`].
     MakeSigningKey {
         /// The one to sign and seal with, rather than the first found.

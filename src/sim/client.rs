@@ -59,6 +59,8 @@ pub struct Client {
     timer: Option<Instant>,
     seq: u64,
     noise: Vec<LinkId>,
+    /// The server to call next, whatever chance says.
+    aim: Option<SiteNumber>,
 }
 
 impl Client {
@@ -75,6 +77,7 @@ impl Client {
             timer: None,
             seq: 0,
             noise: Vec::new(),
+            aim: None,
         }
     }
 
@@ -83,9 +86,27 @@ impl Client {
         self.lanes.len()
     }
 
+    /// Something is to be asked by an administrator: of this server, or of any.
+    pub fn administer(&mut self, ground: &mut Ground, asked: Asked, at: Option<SiteNumber>) {
+        let Some(Role::Administrator(administrator)) = self.lanes.first_mut().map(|lane| &mut lane.role) else {
+            return;
+        };
+        administrator.asks.push_back(asked);
+        if at.is_some() {
+            self.hang_up(ground);
+            self.aim = at;
+        }
+    }
+
+    /// Whether it has something to do when others begin nothing new.
+    fn has_duties(&self) -> bool {
+        let has = |lane: &Lane| matches!(&lane.role, Role::Administrator(one) if !one.asks.is_empty());
+        self.lanes.iter().any(has)
+    }
+
     /// A lane acts.
     pub fn act(&mut self, ground: &mut Ground, lane: usize) {
-        if ground.quiet || self.lanes.get(lane).is_none_or(|lane| lane.busy.is_some()) {
+        if (ground.quiet && !self.has_duties()) || self.lanes.get(lane).is_none_or(|lane| lane.busy.is_some()) {
             return;
         }
         let Some(next) = self.lanes.get_mut(lane).map(|lane| lane.role.next(ground)) else { return };
@@ -126,6 +147,10 @@ impl Client {
     /// The server to call: the one of before, or, once that failed, any.
     fn any_site(&mut self, ground: &mut Ground) -> SiteNumber {
         let servers = ground.options.servers;
+        if let Some(site) = self.aim.take() {
+            self.site = site;
+            return site;
+        }
         if servers > 1 && (self.site >= servers || ground.rng.chance(1, 2)) {
             self.site = ground.rng.below(servers as u64) as usize;
         }
@@ -464,6 +489,11 @@ impl Client {
     pub fn hang_up_all(&mut self, ground: &mut Ground) {
         for link in std::mem::take(&mut self.noise) {
             ground.close(link, Side::Client);
+        }
+        for lane in &mut self.lanes {
+            if let Role::Administrator(administrator) = &mut lane.role {
+                administrator.asks.clear();
+            }
         }
         self.hang_up(ground);
     }

@@ -3,8 +3,11 @@
 
 use std::sync::Arc;
 
-use crate::base::id::{Index, ReplicaId, Term};
+use crate::base::id::{ConnId, Index, ReplicaId, Term};
+use crate::base::metric::Id;
+use crate::base::time::Instant;
 use crate::consensus::{Input, LEASE_FOR_EVER, Notice, Persist, Resolution};
+use crate::server::port::Input as ServerInput;
 use crate::state::State;
 use crate::state::crc32c::crc32c;
 use crate::state::snapshot;
@@ -14,6 +17,7 @@ use super::disk::snapshot_bytes;
 use super::fault::Fault;
 use super::ground::Ground;
 use super::process::Process;
+use super::rest::sum;
 use super::site::{SiteNumber, replica_id};
 
 /// `MsgAppend` of the raft crate.
@@ -27,9 +31,17 @@ const HEARTBEAT: u8 = 8;
 /// `MsgHeartbeatResponse`.
 const HEARTBEAT_RESPONSE: u8 = 9;
 
+/// `EntryNormal`; others are about members.
+const NORMAL: u8 = 0;
+/// What an answer says of its leader, and after it the markers of MessagePack's longer integers with their bytes.
+const LAST_CONTACT: &[u8] = b"LastContact";
+const INTEGERS: [(u8, usize); 4] = [(0xce, 4), (0xcf, 8), (0xd2, 4), (0xd3, 8)];
+
 /// What planted faults remember of one process.
 #[derive(Debug, Default)]
 pub(super) struct ClusterHarm {
+    /// A change of members that is being written.
+    change: Option<u64>,
     /// The server was told that it leads, which it does not.
     lied: bool,
     /// Answers that nobody gave, on their way to the replica.
@@ -45,6 +57,15 @@ impl ClusterHarm {
                     *voters = vec![replica_id(site)];
                 }
                 Input::Messages(messages) => {
+                    for message in messages.iter_mut().filter(|one| one.kind == APPEND) {
+                        let change = message.entries.iter().rev().find(|entry| entry.kind != NORMAL);
+                        if let Some(change) = change
+                            && message.commit < change.index
+                            && ground.fault(Fault::ChangeAtOnce, 100)
+                        {
+                            message.commit = change.index;
+                        }
+                    }
                     for message in messages.iter_mut().filter(|one| one.kind == APPEND_RESPONSE) {
                         if !message.reject && ground.fault(Fault::SwapSender, 50) {
                             let other = (0..ground.options.servers)
@@ -104,6 +125,12 @@ impl ClusterHarm {
 
     /// What goes to the log.
     pub(super) fn persist(&mut self, ground: &mut Ground, written: &mut Persist) {
+        let change = written.entries.iter().rev().find(|entry| entry.kind != NORMAL);
+        if let Some(change) = change
+            && ground.fault(Fault::ChangeAtOnce, 100)
+        {
+            self.change = Some(change.index.0);
+        }
         let leads_nobody = written.hard_state.is_none() && !written.entries.is_empty();
         if leads_nobody && ground.fault(Fault::AckUnwritten, 5) {
             written.entries.clear();
@@ -155,14 +182,59 @@ fn damaged(state: &State) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
+/// An answer that says that its leader was heard just now; `None` when it says no other thing.
+pub(super) fn says_just_heard(ground: &mut Ground, bytes: &[u8]) -> Option<Vec<u8>> {
+    if ground.options.fault != Some(Fault::SayJustHeard) {
+        return None;
+    }
+    let mut said = bytes.to_vec();
+    let mut from = 0;
+    while let Some(at) = said.get(from..)?.windows(LAST_CONTACT.len()).position(|part| part == LAST_CONTACT) {
+        from += at + LAST_CONTACT.len();
+        let length =
+            INTEGERS.iter().find(|(marker, _)| said.get(from) == Some(marker)).map_or(0, |(_, length)| *length);
+        if let Some(number) = said.get_mut(from + 1..from + 1 + length)
+            && ground.fault(Fault::SayJustHeard, 100)
+        {
+            number.fill(0);
+        }
+    }
+    (said != bytes).then_some(said)
+}
+
 impl Process {
-    /// A leader's entries are on its own disk: the others are taken to have them too (a planted fault).
-    pub(super) fn commit_early(&mut self, ground: &mut Ground) -> Option<Input> {
-        let known = self.writer.leadership().clone();
-        let last = ground.site(self.site).log.last();
-        if ground.options.servers < 2 || !known.is_self || !ground.fault(Fault::CommitEarly, 30) {
+    /// A leader's lease is over, and deadlines are due: it is told that the lease has no end, as long as it looks at
+    /// them (a planted fault). Gives the lease that it really has. Nothing but parked queries waits for a lease then.
+    pub(super) fn lease_at_deadline(&mut self, ground: &mut Ground) -> Option<Instant> {
+        let planted = ground.options.fault == Some(Fault::StaleAtDeadline) && ground.is_past_its_lease(self.site);
+        if !planted || sum(self, Id::Held) > 0.0 || sum(self, Id::Parked) == 0.0 {
             return None;
         }
+        ground.fault(Fault::StaleAtDeadline, 100);
+        self.feed(ground, ServerInput::Notices(vec![Notice::Lease(LEASE_FOR_EVER)]));
+        Some(ground.lease_of(self.site))
+    }
+
+    /// The server is told of bytes that were written before (a planted fault): nobody knows what became of them when
+    /// the connection ended meanwhile.
+    pub(super) fn tell_written(&mut self, ground: &mut Ground, conn: ConnId) {
+        let untold = self.sockets.get_mut(&conn).map_or(0, |socket| std::mem::take(&mut socket.untold));
+        if untold > 0 {
+            let now = self.loop_now(ground);
+            self.server.sent(now, conn, untold);
+            self.drain_outputs(ground);
+        }
+    }
+
+    /// A leader's entries are on its own disk: the others are taken to have them too (planted faults).
+    pub(super) fn commit_early(&mut self, ground: &mut Ground) -> Option<Input> {
+        let known = self.writer.leadership().clone();
+        let change = self.cluster_harm.change.take();
+        if ground.options.servers < 2 || !known.is_self {
+            return None;
+        }
+        let last = ground.site(self.site).log.last();
+        let last = change.or_else(|| ground.fault(Fault::CommitEarly, 30).then_some(last))?;
         let itself = replica_id(self.site);
         let others = (0..ground.options.servers).map(replica_id).filter(|id| *id != itself);
         let answer = |from: ReplicaId| RaftMessage {

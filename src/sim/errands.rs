@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::base::id::ConnId;
 use crate::consensus;
-use crate::server::port::{ClusterFile, Input, Output};
+use crate::server::port::{ClusterFile, ClusterOutput, Input};
 use crate::state::State;
 use crate::state::snapshot;
 use crate::wire::raft::KeyFile;
@@ -48,11 +48,11 @@ pub(super) struct Errands {
 
 impl Process {
     /// Performs one of the outputs that are about other servers.
-    pub(super) fn run_errand(&mut self, ground: &mut Ground, output: Output) {
+    pub(super) fn run_errand(&mut self, ground: &mut Ground, output: ClusterOutput) {
         match output {
-            Output::Consensus(inputs) => self.on_lane(ground, inputs),
-            Output::Dial { ticket, address, timeout } => self.dial(ground, ticket, &address, timeout),
-            Output::KeepCluster(file) => {
+            ClusterOutput::Consensus(inputs) => self.on_lane(ground, inputs),
+            ClusterOutput::Dial { ticket, address, timeout } => self.dial(ground, ticket, &address, timeout),
+            ClusterOutput::KeepCluster(file) => {
                 ground.watch_cluster(&file.cluster_id);
                 let forgets = ground.fault(Fault::ForgetCluster, 100);
                 if forgets {
@@ -61,13 +61,13 @@ impl Process {
                 }
                 self.after_sync(ground, Errand::Cluster(file));
             }
-            Output::ReadSnapshot { ticket, state, from } => {
+            ClusterOutput::ReadSnapshot { ticket, state, from } => {
                 let chunks = chunks(&state, ground.options.chunk_bytes);
                 self.errands.reading.insert(ticket, (chunks, from as usize));
             }
-            Output::NextChunk { ticket } => self.after_a_while(ground, Errand::Chunk(ticket)),
-            Output::EndSnapshot { ticket } => drop(self.errands.reading.remove(&ticket)),
-            Output::KeepChunk { ticket, number, bytes, last } => {
+            ClusterOutput::NextChunk { ticket } => self.after_a_while(ground, Errand::Chunk(ticket)),
+            ClusterOutput::EndSnapshot { ticket } => drop(self.errands.reading.remove(&ticket)),
+            ClusterOutput::KeepChunk { ticket, number, bytes, last } => {
                 let kept = self.errands.kept.entry(ticket).or_default();
                 kept.truncate(number as usize);
                 if kept.len() != number as usize {
@@ -78,10 +78,9 @@ impl Process {
                     self.after_a_while(ground, Errand::Whole(ticket));
                 }
             }
-            Output::ForgetChunks { ticket } => drop(self.errands.kept.remove(&ticket)),
-            Output::ReadKeys(ids) => self.after_a_while(ground, Errand::ReadKeys(ids)),
-            Output::KeepKey { key_id, secret } => self.after_sync(ground, Errand::KeepKey(key_id, secret)),
-            _ => {}
+            ClusterOutput::ForgetChunks { ticket } => drop(self.errands.kept.remove(&ticket)),
+            ClusterOutput::ReadKeys(ids) => self.after_a_while(ground, Errand::ReadKeys(ids)),
+            ClusterOutput::KeepKey { key_id, secret } => self.after_sync(ground, Errand::KeepKey(key_id, secret)),
         }
     }
 
@@ -175,7 +174,7 @@ impl Process {
     pub(super) fn connected(&mut self, ground: &mut Ground, link: LinkId) {
         let Some((ticket, to)) = self.errands.dials.remove(&link) else { return };
         let conn = ConnId(self.ids.insert(()));
-        self.sockets.insert(conn, Socket { link, side: Side::Client, parting: None });
+        self.sockets.insert(conn, Socket::new(link, Side::Client));
         self.by_link.insert((link, Side::Client), conn);
         let peer = ([10, 0, 0, (to + 1) as u8], 4647).into();
         self.feed(ground, Input::Dialled { ticket, conn, peer });

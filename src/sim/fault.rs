@@ -104,6 +104,16 @@ pub enum Fault {
     LeadAlone,
     /// What a leader sends to be written comes as something else.
     AlterEntry,
+    /// A write that was passed on, and lost with its connection, counts as one that was never sent.
+    RetrySentWrite,
+    /// A change of members is in force as soon as it is in a log.
+    ChangeAtOnce,
+    /// A server that has just begun gives its vote, whatever it promised before.
+    VoteAtOnce,
+    /// A leader whose lease is over answers parked queries at their deadlines all the same.
+    StaleAtDeadline,
+    /// A server says of every answer that it has just heard its leader.
+    SayJustHeard,
 }
 
 impl Fault {
@@ -146,7 +156,7 @@ impl Fault {
     ];
 
     /// Those of a cluster.
-    pub const OF_CLUSTER: [Fault; 16] = [
+    pub const OF_CLUSTER: [Fault; 21] = [
         Fault::VoteTwice,
         Fault::SwapSender,
         Fault::CommitEarly,
@@ -163,6 +173,11 @@ impl Fault {
         Fault::ForgetCluster,
         Fault::LeadAlone,
         Fault::AlterEntry,
+        Fault::RetrySentWrite,
+        Fault::ChangeAtOnce,
+        Fault::VoteAtOnce,
+        Fault::StaleAtDeadline,
+        Fault::SayJustHeard,
     ];
 
     /// Whether it takes several servers to make it.

@@ -96,6 +96,16 @@ pub enum Asked {
         /// To be answered.
         nonce: u64,
     },
+    /// Operator.TransferLeadershipToPeer.
+    Transfer {
+        /// To the server of this machine.
+        to: SiteNumber,
+    },
+    /// Operator.RaftRemovePeerByID.
+    Remove {
+        /// The server of this machine.
+        site: SiteNumber,
+    },
     /// About variables and locks.
     Var(VarAsked),
     /// The server's own: a node was not heard in time.
@@ -116,7 +126,7 @@ impl Asked {
     /// The one node it is about; `None` for a list or for none.
     pub fn node(&self) -> Option<NodeNumber> {
         match self {
-            Asked::Ping | Asked::List { .. } | Asked::Var(_) => None,
+            Asked::Ping | Asked::List { .. } | Asked::Var(_) | Asked::Transfer { .. } | Asked::Remove { .. } => None,
             Asked::Register { node, .. }
             | Asked::Status { node, .. }
             | Asked::Emit { node, .. }
@@ -135,7 +145,10 @@ impl Asked {
     pub fn writes(&self) -> bool {
         match self {
             Asked::Var(asked) => asked.writes(),
-            asked => !matches!(asked, Asked::Ping | Asked::Get { .. } | Asked::List { .. } | Asked::CallNode { .. }),
+            Asked::Ping | Asked::Get { .. } | Asked::List { .. } | Asked::CallNode { .. } => false,
+            // They change who is a member, and nothing that anybody reads.
+            Asked::Transfer { .. } | Asked::Remove { .. } => false,
+            _ => true,
         }
     }
 
@@ -269,7 +282,7 @@ pub struct Subscription {
 }
 
 /// One process of a server.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Life {
     /// On which machine.
     pub site: SiteNumber,
@@ -283,6 +296,10 @@ pub struct Life {
     pub ended: Option<Instant>,
     /// When each entry was applied.
     pub applied: BTreeMap<u64, Instant>,
+    /// When its loop was given something of the server that it took for the leader.
+    pub heard: Vec<Instant>,
+    /// From when to when its loop took itself for the leader.
+    pub led: Vec<(Instant, Option<Instant>)>,
 }
 
 /// All that is written down.

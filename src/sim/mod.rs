@@ -9,7 +9,8 @@
 //! world      time, and what happens next
 //! ground     what all of it stands on        process, sockets        a server's event loop
 //! site       a server's machine              writer, jobs, errands   its other threads
-//! nemesis    what is done to servers         rest                    how they end
+//! nemesis    what is done to servers         drills                  the same trouble again and again
+//! rest       how they end
 //! watch      what must always hold between servers
 //! network    wires                           client, subscriber      the other end of them
 //!                                            transport, requests     what they say and hear
@@ -25,6 +26,7 @@ pub mod client;
 mod cluster_harm;
 pub mod cuts;
 pub mod disk;
+pub mod drills;
 pub mod errands;
 pub mod fault;
 pub mod ground;
@@ -53,23 +55,3 @@ pub mod writer;
 pub use fault::Fault;
 pub use options::Options;
 pub use world::{Report, World};
-
-/// Lives through the world of a seed.
-pub fn run(seed: u64) -> Report {
-    World::new(Options::from_seed(seed)).run()
-}
-
-/// Lives through the world of a seed that has several servers.
-pub fn run_cluster(seed: u64) -> Report {
-    World::new(Options::cluster(seed)).run()
-}
-
-/// The same with a mistake of a machine, or of a server, in it.
-pub fn run_cluster_with_fault(seed: u64, fault: Fault) -> Report {
-    World::new(Options::planted(seed, fault)).run()
-}
-
-/// The world of one server with a mistake of the edge in it.
-pub fn run_with_fault(seed: u64, fault: Fault) -> Report {
-    World::new(Options { fault: Some(fault), ..Options::from_seed(seed) }).run()
-}

@@ -3,24 +3,22 @@
 
 use std::time::Duration;
 
-use crate::base::id::CallId;
 use crate::base::time::Instant;
-use crate::consensus::{self, MemberChange};
 use crate::server::port::Input;
 
 use super::cuts::Slow;
+use super::drills::{self, Drill};
 use super::fault::Fault;
 use super::ground::{Event, Ground, Nemesis};
+use super::history::Asked;
 use super::network::Place;
-use super::site::{SiteNumber, replica_id};
+use super::site::SiteNumber;
 use super::world::World;
 
 /// After the last trouble all should be well again.
 const RECOVERY: Duration = Duration::from_secs(12);
 /// Nothing between servers lasts longer.
 const LONGEST: Duration = Duration::from_secs(12);
-/// What the world asks of replicas by itself has ids from here on down.
-const FIRST_CALL: u64 = u64::MAX - 1;
 
 /// What the world does to the cluster.
 #[derive(Clone, Debug)]
@@ -45,8 +43,12 @@ pub enum ClusterNemesis {
     Transfer,
     /// A server dies for good, and is removed.
     Retire(SiteNumber),
-    /// It is taken out of the configuration.
+    /// An operator takes it out of the configuration.
     Remove(SiteNumber),
+    /// A drill.
+    Drill(Drill),
+    /// The first is cut off, and all but these two begin anew at once.
+    RestartAllBut(SiteNumber, SiteNumber),
 }
 
 /// When what is done.
@@ -60,7 +62,8 @@ pub(super) fn plan(ground: &mut Ground) {
         let site = ground.options.servers + spare;
         ground.queue.push(at, Event::Nemesis(site, Nemesis::Start));
     }
-    let mut retired = false;
+    drills::plan(ground);
+    let mut retired = ground.options.drill == Some(Drill::ChangeAlone);
     for _ in 0..ground.options.nemeses {
         let at = Instant::ZERO + Duration::from_secs(3) + ground.rng.jitter(busy - Duration::from_secs(4));
         let what = match ground.rng.below(13) {
@@ -161,12 +164,12 @@ impl Ground {
     }
 
     /// Something is done that lasts as long as anything of its kind.
-    fn injected_long(&mut self, kind: &'static str) {
+    pub(super) fn injected_long(&mut self, kind: &'static str) {
         self.inject(kind);
         self.trouble(LONGEST);
     }
 
-    fn part(&mut self, kind: &'static str, some: &[SiteNumber]) {
+    pub(super) fn part(&mut self, kind: &'static str, some: &[SiteNumber]) {
         self.injected_long(kind);
         for one in self.all_sites().filter(|one| some.contains(one)) {
             for other in self.all_sites().filter(|other| !some.contains(other)) {
@@ -274,21 +277,11 @@ impl World {
                     self.ground.network.slow(Place::Site(other), Place::Site(site), slow);
                 }
             }
-            ClusterNemesis::Transfer | ClusterNemesis::Retire(_) | ClusterNemesis::Remove(_) => {
-                self.change_members(leader, nemesis);
-            }
-        }
-    }
-
-    fn change_members(&mut self, leader: Option<SiteNumber>, nemesis: ClusterNemesis) {
-        match nemesis {
             ClusterNemesis::Transfer => {
                 self.ground.inject("leadership transfers");
                 self.ground.trouble(Duration::ZERO);
-                if let Some(leader) = leader {
-                    let id = self.next_call();
-                    self.tell_replica(leader, consensus::Input::Transfer { id, to: None });
-                }
+                let to = any(&mut self.ground);
+                self.administer(Asked::Transfer { to }, None);
             }
             ClusterNemesis::Retire(site) => {
                 self.ground.injected_long("members removed");
@@ -296,20 +289,16 @@ impl World {
                 self.die(site);
                 self.ground.after(Duration::from_secs(2), Event::Cluster(ClusterNemesis::Remove(site)));
             }
-            ClusterNemesis::Remove(site) => match leader.filter(|leader| *leader != site) {
-                Some(leader) => {
-                    let (id, change) = (self.next_call(), MemberChange::Remove(replica_id(site)));
-                    self.tell_replica(leader, consensus::Input::ChangeMember { id, change });
+            ClusterNemesis::Remove(site) => {
+                let alone = leader.filter(|_| self.ground.options.drill == Some(Drill::ChangeAlone));
+                if let Some(leader) = alone {
+                    self.leave_alone(leader);
                 }
-                None => self.ground.after(Duration::from_secs(1), Event::Cluster(ClusterNemesis::Remove(site))),
-            },
-            _ => {}
+                self.administer(Asked::Remove { site }, alone);
+            }
+            ClusterNemesis::Drill(drill) => self.drill(drill, leader),
+            ClusterNemesis::RestartAllBut(first, other) => self.restart_all_but(first, other),
         }
-    }
-
-    fn next_call(&mut self) -> CallId {
-        self.calls += 1;
-        CallId(FIRST_CALL - self.calls)
     }
 
     /// Clients begin nothing new, and all that was done to servers is over.

@@ -11,6 +11,7 @@ use crate::consensus;
 use crate::mux::limits::Limits as MuxLimits;
 use crate::server::port::{ClusterFile, Settings};
 
+use super::drills::Drill;
 use super::fault::Fault;
 use super::site::{SiteNumber, address, replica_id, server_id};
 
@@ -55,6 +56,8 @@ pub struct Options {
     pub bad_wires: u64,
     /// Things done to the server.
     pub nemeses: u64,
+    /// One kind of trouble that comes beside them, again and again.
+    pub drill: Option<Drill>,
     /// Entries between snapshots.
     pub snapshot_entries: u64,
     /// Bytes of a yamux window.
@@ -90,6 +93,7 @@ impl Options {
             commands_max: pick(&mut rng, &[2, 1024, 1024]) as usize,
             lockers: pick(&mut rng, &[0, 2, 3, 4]) as usize,
             keepers: pick(&mut rng, &[0, 1, 1]) as usize,
+            drill: None,
             servers: 1,
             spares: 0,
             disk_blocks: true,
@@ -103,6 +107,14 @@ impl Options {
         let mut rng = Rng::from_seed(seed ^ 0x636c_7573_7465_7200);
         let pick = |rng: &mut Rng, from: &[u64]| from[rng.below(from.len() as u64) as usize];
         let alone = Options::from_seed(seed);
+        let drills = [
+            Drill::KillLeader,
+            Drill::PauseLeader,
+            Drill::ChangeAlone,
+            Drill::Restart,
+            Drill::Blackout,
+            Drill::Minority,
+        ];
         Options {
             silent_nodes: 0,
             nodes: alone.nodes.min(3),
@@ -121,6 +133,7 @@ impl Options {
             disk_blocks: pick(&mut rng, &[0, 1]) == 1,
             skew_ppm: i64::try_from(pick(&mut rng, &[0, 50, 500])).unwrap_or(0),
             chunk_bytes: pick(&mut rng, &[200, 4096, 256 * 1024]) as usize,
+            drill: drills.get(rng.below(24) as usize).copied(),
             ..alone
         }
     }
@@ -128,11 +141,30 @@ impl Options {
     /// The world of a seed with several servers and a mistake in it: much happens, so that the mistake shows soon.
     pub fn planted(seed: u64, fault: Fault) -> Options {
         let usual = Options::cluster(seed);
-        let snapshot_entries = match fault {
-            Fault::SnapshotWithoutTail | Fault::ForgetInstall => 8,
-            _ => usual.snapshot_entries,
-        };
-        Options { fault: Some(fault), nemeses: usual.nemeses.max(8), snapshot_entries, ..usual }
+        let usual = Options { fault: Some(fault), nemeses: usual.nemeses.max(8), ..usual };
+        let drill = |drill| Options { drill: Some(drill), nemeses: 0, ..usual.clone() };
+        match fault {
+            Fault::SnapshotWithoutTail | Fault::ForgetInstall => Options { snapshot_entries: 8, ..usual },
+            Fault::RetrySentWrite => {
+                let latency = Duration::from_millis(20);
+                Options { keepers: 3, lockers: 0, latency, ..drill(Drill::KillLeader) }
+            }
+            Fault::ClockStopsInPause => drill(Drill::PauseLeader),
+            // Many wait, and many write.
+            Fault::StaleAtDeadline => Options { others: 4, keepers: 4, lockers: 0, ..drill(Drill::PauseLeader) },
+            // Long enough for the power to go in between.
+            Fault::AckBeforeSync => Options { sync_time: Duration::from_millis(50), ..drill(Drill::Blackout) },
+            // Of three, two are a majority whatever is counted.
+            Fault::SwapSender => Options { servers: 5, ..drill(Drill::Minority) },
+            Fault::ChangeAtOnce => Options { servers: 5, ..drill(Drill::ChangeAlone) },
+            Fault::VoteAtOnce => Options { servers: 3, ..drill(Drill::Restart) },
+            _ => usual,
+        }
+    }
+
+    /// The world of a seed with one server and a mistake in it.
+    pub fn planted_in_one(seed: u64, fault: Fault) -> Options {
+        Options { fault: Some(fault), ..Options::from_seed(seed) }
     }
 
     /// As raft names the server of a machine.

@@ -13,7 +13,7 @@ use ring::signature::{Ed25519KeyPair, KeyPair};
 
 use crate::api::identity::Signer;
 use crate::api::seal::{Sealer, SealingKey};
-use crate::base::id::{CallId, ConnId};
+use crate::base::id::{CallId, ConnId, ReplicaId};
 use crate::base::slab::Slab;
 use crate::base::time::Instant;
 use crate::consensus::{Notice, Proposal, Resolution};
@@ -30,7 +30,8 @@ use super::harm::Harm;
 use super::history::{Answered, Asked, OperationId, Outcome, SERVER};
 use super::jobs::Jobs;
 use super::network::{LinkId, Side};
-use super::site::SiteNumber;
+use super::options::ELECTION_TIMEOUT;
+use super::site::{SiteNumber, replica_id};
 use super::sockets::Socket;
 use super::writer::Writer;
 
@@ -76,6 +77,8 @@ pub struct Process {
     pub(super) cluster_harm: ClusterHarm,
     /// Not published yet (a planted fault).
     pub(super) late_root: Option<Arc<State>>,
+    /// Who leads, as the loop was told.
+    told_leader: Option<ReplicaId>,
 }
 
 impl Process {
@@ -89,7 +92,10 @@ impl Process {
         ground.truth.check_snapshot(&recovered)?;
         let seed = ground.rng.next_u64();
         let (now, shown, wall) = (ground.now, ground.clock(site), ground.wall(site));
-        let writer = Writer::new(&ground.options, site, seed, recovered, shown)?;
+        // Planted fault: it was told that it began longer ago, so that it has nothing to wait for.
+        let since = if ground.fault(Fault::VoteAtOnce, 100) { ELECTION_TIMEOUT } else { Duration::ZERO };
+        let began = Instant::from_nanos(shown.as_nanos().saturating_sub(u64::try_from(since.as_nanos()).unwrap_or(0)));
+        let writer = Writer::new(&ground.options, site, seed, recovered, began)?;
         let root = Arc::new(ArcSwap::from(writer.replica_root()));
         let cluster = ground.site(site).cluster.clone();
         let settings = ground.options.settings(site, life, cluster);
@@ -121,6 +127,7 @@ impl Process {
             harm: Harm::default(),
             cluster_harm: ClusterHarm::default(),
             late_root: None,
+            told_leader: None,
         };
         process.inner(ground, Inner::Facts);
         process.turn_writer(ground);
@@ -164,7 +171,11 @@ impl Process {
         }
         let now = self.loop_now(ground);
         if self.server.poll_timeout().is_some_and(|at| at <= now) {
+            let real_lease = self.lease_at_deadline(ground);
             self.feed(ground, Input::Timeout);
+            if let Some(lease) = real_lease {
+                self.feed(ground, Input::Notices(vec![Notice::Lease(lease)]));
+            }
         }
     }
 
@@ -206,16 +217,7 @@ impl Process {
                     ground.set_reading(socket.link, socket.side, on);
                 }
             }
-            Output::Consensus(_)
-            | Output::Dial { .. }
-            | Output::KeepCluster(_)
-            | Output::ReadSnapshot { .. }
-            | Output::NextChunk { .. }
-            | Output::EndSnapshot { .. }
-            | Output::KeepChunk { .. }
-            | Output::ForgetChunks { .. }
-            | Output::ReadKeys(_)
-            | Output::KeepKey { .. } => self.run_errand(ground, output),
+            Output::Cluster(output) => self.run_errand(ground, output),
             Output::Run(job) => {
                 ground.trace.step("run", &[job.id.0]);
                 if let Some((job, outcome)) = self.jobs.take(ground, self.life, job) {
@@ -305,6 +307,37 @@ impl Process {
         }
     }
 
+    /// What the loop learns of who leads is part of the history.
+    fn note_leadership(&mut self, ground: &mut Ground, notices: &[Notice]) {
+        let now = ground.now;
+        for notice in notices {
+            let Notice::Leadership(known) = notice else { continue };
+            self.told_leader = known.leader;
+            let Some(life) = ground.history.lives.get_mut(self.life) else { continue };
+            let open = life.led.last_mut().filter(|(_, to)| to.is_none());
+            match (known.is_self, open) {
+                (true, None) => life.led.push((now, None)),
+                (false, Some((_, to))) => *to = Some(now),
+                _ => {}
+            }
+        }
+    }
+
+    /// Whether the loop takes itself for the leader.
+    pub(super) fn takes_itself_for_leader(&self) -> bool {
+        self.told_leader == Some(replica_id(self.site))
+    }
+
+    /// Something of another server is about to be read: it may be the leader's word.
+    pub(super) fn note_heard(&self, ground: &mut Ground, from: SiteNumber) {
+        let now = ground.now;
+        if self.told_leader == Some(replica_id(from))
+            && let Some(life) = ground.history.lives.get_mut(self.life)
+        {
+            life.heard.push(now);
+        }
+    }
+
     /// What the loop learns of its own proposals is part of the history.
     fn note_resolved(&mut self, ground: &mut Ground, notices: &[Notice]) {
         for notice in notices {
@@ -352,6 +385,7 @@ impl Process {
             Inner::SnapshotWritten(index) => self.snapshot_written(ground, index),
             Inner::Notices(notices) => {
                 self.note_resolved(ground, &notices);
+                self.note_leadership(ground, &notices);
                 self.feed(ground, Input::Notices(notices));
             }
             Inner::RunJob(key) => self.jobs.run(ground, self.life, key, &self.root),

@@ -11,12 +11,14 @@ use crate::wire::body::node_call::{
     NodeRegisterRequest, NodeSpecificRequest, NodeUpdateDrainRequest, NodeUpdateEligibilityRequest, NodeUpdateResponse,
     NodeUpdateStatusRequest, SingleNodeResponse,
 };
+use crate::wire::body::operator::{LeadershipTransferResponse, RaftPeerByIdRequest, RaftPeerRequest};
 use crate::wire::body::query::{GenericResponse, QueryOptions, WriteRequest};
 use crate::wire::msgpack::{Decoder, Encoder, Msg, Raw, Result};
 
 use super::ground::FleetNode;
 use super::history::{Answered, Asked, NodeNumber, Seen};
 use super::options::REGION;
+use super::site::server_id;
 use super::variables;
 
 /// Where an entry carries its nonce.
@@ -106,6 +108,15 @@ pub fn request(asked: &Asked, fleet: &[FleetNode]) -> (&'static str, Vec<u8>) {
         Asked::List { prefix, min, wait_nanos } => {
             let query = options(*min, *wait_nanos, prefix);
             ("Node.List", NodeListRequest { query, ..NodeListRequest::default() }.to_bytes())
+        }
+        Asked::Transfer { to } => {
+            let request =
+                RaftPeerRequest { id: server_id(*to), write: write(String::new()), ..RaftPeerRequest::default() };
+            ("Operator.TransferLeadershipToPeer", request.to_bytes())
+        }
+        Asked::Remove { site } => {
+            let request = RaftPeerByIdRequest { id: server_id(*site), write: write(String::new()) };
+            ("Operator.RaftRemovePeerByID", request.to_bytes())
         }
         Asked::Var(asked) => variables::request(asked),
         Asked::CallNode { node, nonce } => ("ClientStats.Stats", call_body(&id(node), *nonce)),
@@ -239,6 +250,12 @@ pub fn answer(asked: &Asked, body: &[u8], fleet: &[FleetNode]) -> std::result::R
             }
             Ok(Answered::Nodes(reply.meta.index, nodes))
         }
+        Asked::Transfer { to } => {
+            let reply = LeadershipTransferResponse::from_bytes(body).map_err(wrong)?;
+            let right = reply.to.id == server_id(*to);
+            if right { Ok(Answered::Fine) } else { Err(format!("{asked:?} was answered with {:?}", reply.to)) }
+        }
+        Asked::Remove { .. } => Ok(Answered::Fine),
         Asked::Var(asked) => variables::answer(asked, body).map(Answered::Var),
         Asked::CallNode { node, nonce } => {
             let (id, answered) = read_call_body(body).map_err(wrong)?;

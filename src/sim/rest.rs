@@ -73,7 +73,8 @@ impl World {
     }
 }
 
-fn sum(process: &mut Process, id: Id) -> f64 {
+/// A metric of a server; of all its labels together.
+pub(super) fn sum(process: &mut Process, id: Id) -> f64 {
     let values = process.server.metrics().values();
     values
         .iter()

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::base::id::ConnId;
 use crate::server::port::{Input, Listener};
 
+use super::cluster_harm::says_just_heard;
 use super::fault::Fault;
 use super::ground::{Event, Ground, Inner, Net};
 use super::network::{Got, LinkId, Place, Side, Written};
@@ -21,6 +22,14 @@ pub(super) struct Socket {
     pub(super) side: Side,
     /// Its last bytes, once the server has closed it.
     pub(super) parting: Option<VecDeque<u8>>,
+    /// Bytes that were written, of which the server does not know that (a planted fault).
+    pub(super) untold: usize,
+}
+
+impl Socket {
+    pub(super) fn new(link: LinkId, side: Side) -> Socket {
+        Socket { link, side, parting: None, untold: 0 }
+    }
 }
 
 impl Process {
@@ -41,7 +50,7 @@ impl Process {
         };
         ground.accepted(link);
         let conn = ConnId(self.ids.insert(()));
-        self.sockets.insert(conn, Socket { link, side: Side::Server, parting: None });
+        self.sockets.insert(conn, Socket::new(link, Side::Server));
         self.by_link.insert((link, Side::Server), conn);
         let peer = (host, 40_000 + (link % 20_000) as u16).into();
         self.feed(ground, Input::Accepted { conn, listener: Listener::Rpc, peer });
@@ -56,7 +65,12 @@ impl Process {
         }
         match got {
             Got::Nothing => {}
-            Got::Bytes(bytes) => self.feed(ground, Input::Received { conn, bytes: &bytes }),
+            Got::Bytes(bytes) => {
+                if let Some(Place::Site(from)) = ground.network.link(link).map(|link| link.place(side.other())) {
+                    self.note_heard(ground, from);
+                }
+                self.feed(ground, Input::Received { conn, bytes: &bytes });
+            }
             Got::Eof => {
                 if !ground.fault(Fault::LoseEof, 100) {
                     self.feed(ground, Input::Eof { conn });
@@ -104,6 +118,8 @@ impl Process {
     }
 
     fn write(&mut self, ground: &mut Ground, conn: ConnId) {
+        self.tell_written(ground, conn);
+        let leads = self.takes_itself_for_leader();
         loop {
             let Some(socket) = self.sockets.get_mut(&conn) else { return };
             let (link, side) = (socket.link, socket.side);
@@ -119,11 +135,19 @@ impl Process {
                 to = self.by_link.keys().copied().find(|other| *other != to).unwrap_or(to);
             }
             let whole = bytes.len();
-            let written = ground.write(to.0, to.1, bytes);
+            let said = match side {
+                Side::Server if !leads => says_just_heard(ground, bytes),
+                _ => None,
+            };
+            let written = ground.write(to.0, to.1, said.as_deref().unwrap_or(bytes));
             match written {
                 Written::Took(taken) => {
                     ground.trace.step("wrote", &[conn.0, taken as u64]);
                     ground.trace.bytes(self.server.to_send(conn).get(..taken).unwrap_or_default());
+                    if taken == whole && side == Side::Client && ground.fault(Fault::RetrySentWrite, 100) {
+                        socket.untold = taken;
+                        return;
+                    }
                     let short = taken < whole && ground.fault(Fault::ForgetShortWrite, 30);
                     let now = self.loop_now(ground);
                     self.server.sent(now, conn, if short { whole } else { taken });
@@ -156,7 +180,8 @@ impl Process {
     }
 
     /// All that the server has for a connection: it may forget it then.
-    fn take_tail(&mut self, ground: &Ground, conn: ConnId) -> VecDeque<u8> {
+    fn take_tail(&mut self, ground: &mut Ground, conn: ConnId) -> VecDeque<u8> {
+        self.tell_written(ground, conn);
         let now = self.loop_now(ground);
         let mut tail = VecDeque::new();
         loop {

@@ -31,7 +31,7 @@ pub struct Reign {
 #[derive(Clone, Debug, Default)]
 struct Belief {
     leadership: Leadership,
-    /// In the time of the world.
+    /// As the clock of its machine shows it: what is done to that clock counts.
     lease: Instant,
 }
 
@@ -71,8 +71,7 @@ impl Ground {
     /// A server is told how long it may serve reads.
     pub(super) fn watch_lease(&mut self, site: SiteNumber, notice: &Notice) {
         if let Notice::Lease(until) = notice {
-            let until = self.site(site).clock.when(*until);
-            self.watch.beliefs.entry(site).or_default().lease = until;
+            self.watch.beliefs.entry(site).or_default().lease = *until;
             self.watch_leases(site);
         }
     }
@@ -110,17 +109,30 @@ impl Ground {
         self.end_reign(life, None);
     }
 
+    fn holds_lease(&self, site: SiteNumber) -> bool {
+        let leads = |belief: &&Belief| belief.leadership.is_self && belief.leadership.ready;
+        self.watch.beliefs.get(&site).filter(leads).is_some_and(|belief| belief.lease > self.clock(site))
+    }
+
+    /// Whether a server takes itself for the leader although its lease is over.
+    pub(super) fn is_past_its_lease(&self, site: SiteNumber) -> bool {
+        let leads = |belief: &&Belief| belief.leadership.is_self && belief.leadership.ready;
+        self.watch.beliefs.get(&site).filter(leads).is_some_and(|belief| belief.lease <= self.clock(site))
+    }
+
+    /// The lease that a server was told last, as its clock shows it.
+    pub(super) fn lease_of(&self, site: SiteNumber) -> Instant {
+        self.watch.beliefs.get(&site).map_or(Instant::ZERO, |belief| belief.lease)
+    }
+
     /// No two servers may serve reads by a lease at once.
     fn watch_leases(&mut self, site: SiteNumber) {
-        let now = self.now;
-        let holds = |belief: &Belief| belief.leadership.is_self && belief.leadership.ready && belief.lease > now;
-        if !self.watch.beliefs.get(&site).is_some_and(holds) {
+        if !self.holds_lease(site) {
             return;
         }
-        let other = self.watch.beliefs.iter().find(|(other, belief)| **other != site && holds(belief));
-        if let Some((other, belief)) = other {
-            let text = format!("servers {other} and {site} hold a lease at once, until t={}", belief.lease);
-            self.wrong(text);
+        let other = self.watch.beliefs.keys().copied().find(|other| *other != site && self.holds_lease(*other));
+        if let Some(other) = other {
+            self.wrong(format!("servers {other} and {site} hold a lease at once"));
         }
     }
 

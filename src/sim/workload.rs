@@ -1,5 +1,6 @@
 //! What simulated clients do: a role decides what a lane asks next, and learns how it went.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::base::rng::Rng;
@@ -51,7 +52,19 @@ pub enum Role {
     Locker(Locker),
     /// Connects and sends what is no protocol, or half of one.
     Noise,
+    /// Changes the cluster, when the world wants that.
+    Administrator(Administrator),
 }
+
+/// An operator of the cluster: asks any server, and again until a removal is done.
+#[derive(Clone, Debug, Default)]
+pub struct Administrator {
+    /// What is to be asked, one after another.
+    pub asks: VecDeque<Asked>,
+}
+
+/// Between two looks of an administrator whether there is something to do.
+const ADMINISTRATOR_LOOKS: Duration = Duration::from_millis(100);
 
 /// What a lane does next.
 #[derive(Clone, Debug)]
@@ -113,6 +126,10 @@ impl Role {
             Role::Follower(follower) => follower.next(ground),
             Role::Locker(locker) => locker.next(ground),
             Role::Noise => Next::Noise,
+            Role::Administrator(administrator) => match administrator.asks.front() {
+                Some(asked) => Next::Ask(asked.clone()),
+                None => Next::Sleep(ADMINISTRATOR_LOOKS),
+            },
         }
     }
 
@@ -153,6 +170,18 @@ impl Role {
                 Asked::Var(asked) => locker.learn(ground, asked, outcome),
                 _ => Duration::ZERO,
             },
+            Role::Administrator(administrator) => {
+                // A removal is asked for until the server is no member: what became of the last try may be unknown.
+                let again = match (asked, outcome) {
+                    (_, Outcome::Done(_)) | (Asked::Transfer { .. }, _) => false,
+                    (_, Outcome::Refused(text)) => !text.contains("was not found"),
+                    _ => true,
+                };
+                if !again {
+                    administrator.asks.pop_front();
+                }
+                Duration::from_secs(1)
+            }
             Role::Operator => ground.rng.jitter(Duration::from_millis(1500)),
             Role::Subscriber { .. } | Role::Noise => ground.rng.jitter(Duration::from_secs(3)),
         }

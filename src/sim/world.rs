@@ -5,21 +5,20 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::base::time::Instant;
-use crate::consensus;
 use crate::server::port::Input;
 use crate::wire::first_byte::FirstByte;
 
 use super::check;
 use super::client::{Client, PATIENCE};
 use super::ground::{Event, Ground, Nemesis, Net};
-use super::history::{Life, Outcome};
+use super::history::{Asked, Life, Outcome};
 use super::keepers::{Follower, Keeper, Locker, lock_path};
 use super::nemesis;
 use super::network::{LinkId, Place, Side};
 use super::options::{FAILOVER_TTL, GRACE, MIN_TTL, Options};
 use super::process::Process;
 use super::site::SiteNumber;
-use super::workload::Role;
+use super::workload::{Administrator, Role};
 
 /// The longest wait of a query, with its jitter.
 const LONGEST_WAIT: Duration = Duration::from_secs(22);
@@ -66,8 +65,6 @@ pub struct World {
     clients: Vec<Client>,
     end: Instant,
     broken: bool,
-    /// Asked of replicas by the world itself.
-    pub(super) calls: u64,
 }
 
 impl World {
@@ -94,7 +91,7 @@ impl World {
         nemesis::plan(&mut ground);
         let processes = ground.sites.iter().map(|_| None).collect();
         let wants = vec![None; ground.sites.len()];
-        World { ground, processes, wants, clients, end, broken: false, calls: 0 }
+        World { ground, processes, wants, clients, end, broken: false }
     }
 
     /// Lives through it all and looks at what came of it.
@@ -113,6 +110,11 @@ impl World {
         let queued = self.ground.queue.next_at();
         let own = self.next_own();
         let Some(at) = queued.into_iter().chain(own.map(|(at, _)| at)).min() else { return false };
+        // What follows a mistake that was found shows nothing more, and may end in anything.
+        let found = self.ground.options.fault.is_some() && !self.ground.history.wrongs.is_empty();
+        if found {
+            self.broken = true;
+        }
         if at >= self.end || self.broken || self.ground.trace.steps() > self.ground.options.max_steps() {
             return false;
         }
@@ -180,10 +182,10 @@ impl World {
         }
     }
 
-    /// The world itself asks something of a replica.
-    pub(super) fn tell_replica(&mut self, site: SiteNumber, input: consensus::Input) {
-        if let Some(process) = self.processes.get_mut(site).and_then(Option::as_mut) {
-            process.push_lane(&mut self.ground, vec![input]);
+    /// An operator asks something of the cluster: of this server, or of any.
+    pub(super) fn administer(&mut self, asked: Asked, at: Option<SiteNumber>) {
+        if let Some(client) = self.clients.last_mut() {
+            client.administer(&mut self.ground, asked, at);
         }
     }
 
@@ -308,7 +310,8 @@ impl World {
         }
         let life = self.ground.history.lives.len();
         let (started, applied) = (self.ground.now, BTreeMap::new());
-        self.ground.history.lives.push(Life { site, started, ready: None, stopping: None, ended: None, applied });
+        let life_of = Life { site, started, applied, ..Life::default() };
+        self.ground.history.lives.push(life_of);
         self.ground.site(site).life = Some(life);
         match (Process::start(&mut self.ground, site, life), self.processes.get_mut(site)) {
             (Ok(process), Some(place)) => *place = Some(process),
@@ -438,6 +441,9 @@ fn clients(ground: &mut Ground) -> Vec<Client> {
     for _ in 0..ground.options.lockers {
         let path = lock_path(ground);
         clients.push(Client::new(clients.len(), &ANY, vec![Role::Locker(Locker::new(path))]));
+    }
+    if ground.options.servers > 1 {
+        clients.push(Client::new(clients.len(), &MUX, vec![Role::Administrator(Administrator::default())]));
     }
     clients
 }

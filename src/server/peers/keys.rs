@@ -17,7 +17,7 @@ use crate::wire::entry::Command;
 use crate::wire::raft::{KeyFile, RaftFrame};
 
 use super::super::Server;
-use super::super::port::Output;
+use super::super::port::{ClusterOutput, Output};
 use super::super::writing::Internal;
 
 /// Keys that are not there are asked for again after this, and a fresh key is sent again.
@@ -139,7 +139,7 @@ impl Server {
         if let Some((_, key_ids)) = exchange.reads.front() {
             exchange.reading = true;
             let key_ids = key_ids.clone();
-            self.output(Output::ReadKeys(key_ids));
+            self.output_for_cluster(ClusterOutput::ReadKeys(key_ids));
         }
     }
 
@@ -213,7 +213,7 @@ impl Server {
                 let fits = secret.0.len() <= FILE_BYTES_MAX && key_id.len() == 36 && exchange.keeping.len() < KEYS_MAX;
                 if fits && !exchange.keeping.contains_key(&key_id) {
                     exchange.keeping.insert(key_id.clone(), Some(conn));
-                    self.output(Output::KeepKey { key_id, secret });
+                    self.output_for_cluster(ClusterOutput::KeepKey { key_id, secret });
                 }
             }
             RaftFrame::KeyKept { key_id } => {

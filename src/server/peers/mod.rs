@@ -36,7 +36,7 @@ use self::members::Changes;
 use self::snapshots::Transfers;
 use super::Server;
 use super::links::Via;
-use super::port::{Output, Settings};
+use super::port::{ClusterOutput, Settings};
 
 /// Between two looks at servers, keys and members, while there are other servers.
 const LOOK: Duration = Duration::from_millis(250);
@@ -155,7 +155,7 @@ impl Server {
                 Act::Close(conn) => {
                     self.with_conn(now, conn, |now, c| c.close(now));
                 }
-                Act::Keep(file) => self.output(Output::KeepCluster(file)),
+                Act::Keep(file) => self.output_for_cluster(ClusterOutput::KeepCluster(file)),
                 Act::Found(voters) => self.to_consensus.push(consensus::Input::Bootstrap(voters)),
                 Act::Regions(regions) => self.learn_regions(&regions),
                 Act::Log(level, text) => self.log(level, text),

@@ -16,7 +16,7 @@ use crate::state::State;
 use crate::wire::raft::{CHUNK_BYTES_MAX, RaftFrame, RaftMessage};
 
 use super::super::Server;
-use super::super::port::Output;
+use super::super::port::ClusterOutput;
 
 /// Snapshots that go out at once, at most.
 const SENDING_MAX: usize = 2;
@@ -153,7 +153,7 @@ impl Server {
         let Some(one) = self.peers.transfers.sending.get_mut(&to) else { return };
         (one.chunk, one.asked, one.ended, one.limit, one.look_at) = (None, false, false, 0, None);
         if let Some(ticket) = one.ticket.take() {
-            self.output(Output::EndSnapshot { ticket });
+            self.output_for_cluster(ClusterOutput::EndSnapshot { ticket });
         }
     }
 
@@ -169,7 +169,7 @@ impl Server {
             let Some(one) = self.peers.transfers.sending.get_mut(&to) else { return };
             (one.ticket, one.next, one.asked, one.ended) = (Some(ticket), next, false, false);
             let state = Arc::clone(&one.state);
-            self.output(Output::ReadSnapshot { ticket, state, from: next });
+            self.output_for_cluster(ClusterOutput::ReadSnapshot { ticket, state, from: next });
         }
         self.send_chunks(now, to);
     }
@@ -217,7 +217,7 @@ impl Server {
             && one.next < one.limit
         {
             one.asked = true;
-            self.output(Output::NextChunk { ticket });
+            self.output_for_cluster(ClusterOutput::NextChunk { ticket });
         }
     }
 
@@ -240,7 +240,7 @@ impl Server {
 
     fn end_sending(&mut self, to: u64) {
         if let Some(Sending { ticket: Some(ticket), .. }) = self.peers.transfers.sending.remove(&to) {
-            self.output(Output::EndSnapshot { ticket });
+            self.output_for_cluster(ClusterOutput::EndSnapshot { ticket });
         }
     }
 
@@ -279,7 +279,7 @@ impl Server {
         one.next += 1;
         (one.progress, one.ended) = (now, last);
         let next = one.next;
-        self.output(Output::KeepChunk { ticket: transfer, number, bytes, last });
+        self.output_for_cluster(ClusterOutput::KeepChunk { ticket: transfer, number, bytes, last });
         self.send_frame(now, conn, &RaftFrame::SnapshotAck { transfer, next, window: WINDOW });
     }
 
@@ -290,7 +290,7 @@ impl Server {
         result: Result<Arc<State>, String>,
     ) {
         let Some(one) = self.peers.transfers.receiving.take_if(|one| one.transfer == ticket) else { return };
-        self.output(Output::ForgetChunks { ticket });
+        self.output_for_cluster(ClusterOutput::ForgetChunks { ticket });
         let (transfer, conn) = (one.transfer, one.conn);
         let error = match result {
             Ok(state) => {
@@ -309,7 +309,7 @@ impl Server {
 
     fn forget_receiving(&mut self) {
         if let Some(one) = self.peers.transfers.receiving.take() {
-            self.output(Output::ForgetChunks { ticket: one.transfer });
+            self.output_for_cluster(ClusterOutput::ForgetChunks { ticket: one.transfer });
         }
     }
 

@@ -133,9 +133,8 @@ impl Node {
             Asked::Deregister { .. } => self.there = false,
             // The node counts as unchanged.
             Asked::Emit { .. } => return Some(self),
-            Asked::Ping | Asked::Get { .. } | Asked::List { .. } | Asked::CallNode { .. } | Asked::Var(_) => {
-                return Some(self);
-            }
+            Asked::Ping | Asked::Get { .. } | Asked::List { .. } | Asked::CallNode { .. } => return Some(self),
+            Asked::Var(_) | Asked::Transfer { .. } | Asked::Remove { .. } => return Some(self),
         }
         self.written(index)
     }

@@ -8,6 +8,7 @@ use crate::base::time::Instant;
 
 use super::super::history::{Answered, Asked, Operation, Outcome};
 use super::super::options::HOLD_TIMEOUT;
+use super::super::truth::Step;
 use super::super::variables::{VarAnswered, VarAsked};
 use super::super::watch::Reign;
 use super::{Case, SLACK};
@@ -17,6 +18,7 @@ const EARLY: Duration = Duration::from_millis(1);
 
 pub(super) fn check(case: &Case<'_>, wrongs: &mut Vec<String>) {
     check_order(case, wrongs);
+    let acknowledged = acknowledged(case);
     for operation in &case.history.operations {
         if operation.outcome == Outcome::TimedOut {
             wrongs.push(format!("never answered: {operation:?}"));
@@ -25,6 +27,9 @@ pub(super) fn check(case: &Case<'_>, wrongs: &mut Vec<String>) {
         if let Some(index) = index_of(operation) {
             let wait = Duration::from_nanos(wait_nanos);
             check_answer(case, operation, (min, wait, index), wrongs);
+            if let Some(change) = passed_over(case, &acknowledged, operation, (min, wait, index)) {
+                wrongs.push(format!("its last answer is older than entry {change}: {operation:?}"));
+            }
         }
     }
 }
@@ -113,9 +118,53 @@ fn check_answer(case: &Case<'_>, operation: &Operation, asked: (u64, Duration, u
     }
 }
 
+/// When the writer of each entry was told of it.
+fn acknowledged(case: &Case<'_>) -> BTreeMap<u64, Instant> {
+    let mut times = BTreeMap::new();
+    for operation in &case.history.operations {
+        if let Outcome::Done(
+            Answered::Written(index)
+            | Answered::Heard(index, _)
+            | Answered::Var(VarAnswered::Written { index, ok: true, .. }),
+        ) = &operation.outcome
+        {
+            let at = times.entry(*index).or_insert(operation.returned);
+            *at = (*at).min(operation.returned);
+        }
+    }
+    times
+}
+
+/// A query that waits to its deadline and is told of nothing new is answered from what was true then, whoever led when
+/// it was asked (R1.89, R1.99): an entry that it was to wait for, and whose writer was told before.
+fn passed_over(
+    case: &Case<'_>,
+    acknowledged: &BTreeMap<u64, Instant>,
+    operation: &Operation,
+    asked: (u64, Duration, u64),
+) -> Option<u64> {
+    let (min, wait, index) = asked;
+    if min == 0 || index > min || case.is_stopping(operation.invoked, operation.returned) {
+        return None;
+    }
+    let deadline = operation.invoked + wait.saturating_sub(EARLY + case.skew(wait));
+    let known = |index: &u64| acknowledged.get(index).is_some_and(|at| *at < deadline);
+    let steps = case.steps.iter().filter(|step| step.index > min && known(&step.index));
+    steps.into_iter().find(|step| concerns(case, operation, step)).map(|step| step.index)
+}
+
+/// Whether an entry changed what a query reads.
+fn concerns(case: &Case<'_>, operation: &Operation, step: &Step) -> bool {
+    let id = operation.asked.node().and_then(|node| case.history.nodes.get(node));
+    match (&operation.asked, id) {
+        (Asked::Var(asked), _) => step.vars.iter().any(|path| asked.reads(path)),
+        (_, Some(id)) => step.touched.contains(id),
+        (_, None) => step.touched_nodes,
+    }
+}
+
 /// When the first entry that the query waits for could be read.
 fn change_at(case: &Case<'_>, operation: &Operation, min: u64) -> Option<Instant> {
-    let id = operation.asked.node().and_then(|node| case.history.nodes.get(node));
     // In a cluster the leader answers, whoever was asked.
     let leads =
         |reign: &&Reign| reign.from <= operation.invoked && reign.to.is_none_or(|end| end >= operation.returned);
@@ -124,11 +173,7 @@ fn change_at(case: &Case<'_>, operation: &Operation, min: u64) -> Option<Instant
         false => operation.life,
     };
     let life = case.history.lives.get(life)?;
-    let first = case.steps.iter().filter(|step| step.index > min).find(|step| match (&operation.asked, id) {
-        (Asked::Var(asked), _) => step.vars.iter().any(|path| asked.reads(path)),
-        (_, Some(id)) => step.touched.contains(id),
-        (_, None) => step.touched_nodes,
-    })?;
+    let first = case.steps.iter().filter(|step| step.index > min).find(|step| concerns(case, operation, step))?;
     let last_applied = *life.applied.last_key_value()?.0;
     if first.index > last_applied {
         return None;

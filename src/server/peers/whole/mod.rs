@@ -23,7 +23,7 @@ use crate::consensus::{
 };
 use crate::server::Server;
 use crate::server::operator_tests::{pkcs8, settings};
-use crate::server::port::{Input, Listener, Output, Settings};
+use crate::server::port::{ClusterOutput, Input, Listener, Output, Settings};
 use crate::server::run::run_job;
 use crate::state::{State, snapshot};
 use crate::wire::entry::Command;
@@ -294,9 +294,11 @@ impl World {
                 self.post(n, Event::Input(Input::Ran { job: job.id, outcome }));
             }
             Output::Propose(proposals) => self.consensus(n, consensus::Input::Propose(proposals)),
-            Output::Consensus(inputs) => inputs.into_iter().for_each(|input| self.consensus(n, input)),
-            Output::Dial { ticket, address, .. } => self.post(n, Event::Dial(ticket, address)),
-            Output::KeepCluster(file) => {
+            Output::Cluster(ClusterOutput::Consensus(inputs)) => {
+                inputs.into_iter().for_each(|input| self.consensus(n, input))
+            }
+            Output::Cluster(ClusterOutput::Dial { ticket, address, .. }) => self.post(n, Event::Dial(ticket, address)),
+            Output::Cluster(ClusterOutput::KeepCluster(file)) => {
                 self.hosts[n].settings.cluster = file;
                 self.post(n, Event::Input(Input::ClusterKept));
             }
@@ -348,7 +350,7 @@ impl World {
     fn perform_files(&mut self, n: usize, output: Output) {
         let host = &mut self.hosts[n];
         match output {
-            Output::ReadSnapshot { ticket, state, from } => {
+            Output::Cluster(ClusterOutput::ReadSnapshot { ticket, state, from }) => {
                 let parts: Vec<Vec<u8>> = snapshot::write(&state).collect();
                 let all: Vec<Vec<u8>> = parts.chunks(2).map(<[Vec<u8>]>::concat).collect();
                 let count = all.len();
@@ -356,14 +358,14 @@ impl World {
                 let chunks = numbered.map(|(nth, bytes)| (nth as u32, bytes, nth + 1 == count)).collect();
                 host.chunks.insert(ticket, chunks);
             }
-            Output::NextChunk { ticket } => {
+            Output::Cluster(ClusterOutput::NextChunk { ticket }) => {
                 let next = host.chunks.get_mut(&ticket).and_then(VecDeque::pop_front);
                 if let Some((number, bytes, last)) = next {
                     self.chunks.push((n, number));
                     self.post(n, Event::Input(Input::SnapshotChunk { ticket, number, bytes, last }));
                 }
             }
-            Output::KeepChunk { ticket, number, bytes, last } => {
+            Output::Cluster(ClusterOutput::KeepChunk { ticket, number, bytes, last }) => {
                 let kept = host.kept.entry(ticket).or_default();
                 if number == 0 {
                     kept.clear();
@@ -374,12 +376,12 @@ impl World {
                     self.post(n, Event::Input(Input::SnapshotWhole { ticket, result }));
                 }
             }
-            Output::ReadKeys(ids) => {
+            Output::Cluster(ClusterOutput::ReadKeys(ids)) => {
                 let there = ids.into_iter().filter_map(|id| Some((id.clone(), KeyFile(host.keys.get(&id)?.clone()))));
                 let files = there.collect();
                 self.post(n, Event::Input(Input::KeyFiles(files)));
             }
-            Output::KeepKey { key_id, secret } => {
+            Output::Cluster(ClusterOutput::KeepKey { key_id, secret }) => {
                 host.keys.insert(key_id.clone(), secret.0);
                 self.post(n, Event::Input(Input::KeyKept { key_id, error: None }));
             }

@@ -28,8 +28,11 @@
 //!                |                                                    Park    ... touched or deadline -> Run
 //!                |                                                    Propose ... consensus => Applied | ...
 //!                |                                                    Stream  -> conn::streaming
+//!                |                                                    ToNode  -> the session that the node dialled,
+//!                |                                                               here or at another server
 //!                +->  Hold            ... leader known, or jittered deadline -> route again
-//!                +->  Node            -> the session that the node dialled
+//!                +->  Leader, Region  -> patched, over a pooled session to another server ... answered | lost
+//!                                                                                 lost: route again, or unknown
 //! ```
 //!
 //! Each `...` is a wait, and a wait is an entry in a table with a deadline, never a blocked thread.

@@ -79,7 +79,9 @@ fn no_write_through_a_server_that_lives_is_lost_doubled_failed_or_unknown() {
     let metrics = cluster_rig::Caller::default().get(cluster.http(HOME), "/v1/metrics").unwrap().json();
     let sample = |name: &str| {
         let all = [&metrics["Counters"], &metrics["Gauges"]].into_iter().filter_map(|list| list.as_array()).flatten();
-        all.filter(|one| one["Name"] == name).filter_map(|one| one["Count"].as_f64().or(one["Value"].as_f64())).sum::<f64>()
+        all.filter(|one| one["Name"] == name)
+            .filter_map(|one| one["Count"].as_f64().or(one["Value"].as_f64()))
+            .sum::<f64>()
     };
     eprintln!("stamped {} sent again {}", sample("holdfast.session.stamped"), sample("holdfast.forward.retry"));
     assert!(sample("holdfast.session.stamped") > 100.0, "{metrics}");

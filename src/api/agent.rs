@@ -121,9 +121,9 @@ fn is_this_server(wanted: &str, ctx: &Ctx) -> Result<(), (u16, String)> {
         "leader" => Some(ctx.leader_rpc_addr.to_string()),
         _ => ctx.servers.iter().find(named).map(|server| server.rpc_addr.clone()),
     };
-    // Streams are not carried from one server to another, so the caller learns where to ask.
+    // Whoever was asked first has passed the call on: it has come to the wrong server, and goes no further.
     Err(match other {
-        Some(addr) => (400, format!("the log of server {wanted} is streamed by itself only: ask {addr}")),
+        Some(addr) => (400, format!("this server is not {wanted}, which is reached at {addr}")),
         None => (400, format!("unknown Nomad server {wanted}")),
     })
 }

@@ -10,11 +10,12 @@ use crate::state::State;
 use crate::state::answers::Answered;
 use crate::state::sessions::Place;
 use crate::wire::body::session::WriteStamp;
-use crate::wire::class::{OUTCOME_UNKNOWN, SESSION_EXPIRED};
+use crate::wire::class::OUTCOME_UNKNOWN;
 use crate::wire::msgpack::{Decoder, Encoder, Msg, Result as Decoded};
 
 use super::answer::settle;
 use super::outcome::{Finish, Hidden, Outcome, Resolved};
+use super::session::owned;
 use super::{Ctx, Method, Request, finish};
 
 /// Kinds of what is kept. Never given out twice.
@@ -135,11 +136,7 @@ fn read(bytes: &[u8]) -> Decoded<Option<Finish>> {
 /// # Errors
 /// The session is over, or is not the caller's.
 pub fn place(stamp: &WriteStamp, state: &State) -> Result<Place, &'static str> {
-    let session = state.session(stamp.id).ok_or(SESSION_EXPIRED)?;
-    if !session.has_key(&stamp.key.0) {
-        return Err("session key is wrong");
-    }
-    Ok(session.place(stamp.sequence, None))
+    owned(stamp.id, &stamp.key, state).map(|session| session.place(stamp.sequence, None))
 }
 
 /// The answer to a write that was applied before: the one that was, or would have been, given then.

@@ -22,7 +22,7 @@ use crate::wire::entry::Command;
 use crate::wire::entry::session::SessionOpen;
 
 use super::access::{Identity, access};
-use super::answer::{Answer, Failure, PERMISSION_DENIED, arguments, body, coded, nanos, query_meta};
+use super::answer::{Answer, PERMISSION_DENIED, arguments, body, coded, nanos, query_meta};
 use super::outcome::{Finish, Outcome};
 use super::secrets::secret_bits;
 use super::{Ctx, Request};
@@ -102,7 +102,7 @@ pub(super) fn outcome(request: &Request<'_>, state: &State, ctx: &Ctx) -> Answer
         Ok(body(&SessionOutcomeReply { outcome: outcome.to_owned(), write_index, error, meta: meta.clone() }))
     };
     let session = match owned(args.id, &args.key, state) {
-        Err(Failure::Text(text)) if text == SESSION_EXPIRED => return told("expired", 0, String::new()),
+        Err(SESSION_EXPIRED) => return told("expired", 0, String::new()),
         session => session?,
     };
     if args.sequence > 0 && args.sequence < session.acknowledged_below {
@@ -160,7 +160,10 @@ fn stub(session: &Session) -> SessionStub {
 }
 
 /// The session, if whoever asks is its owner.
-fn owned<'a>(id: u64, key: &SessionKey, state: &'a State) -> Result<&'a Arc<Session>, Failure> {
+///
+/// # Errors
+/// It is over, or not theirs.
+pub(super) fn owned<'a>(id: u64, key: &SessionKey, state: &'a State) -> Result<&'a Arc<Session>, &'static str> {
     let session = state.session(id).ok_or(SESSION_EXPIRED)?;
-    if session.has_key(&key.0) { Ok(session) } else { Err("session key is wrong".into()) }
+    if session.has_key(&key.0) { Ok(session) } else { Err("session key is wrong") }
 }

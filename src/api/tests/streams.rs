@@ -34,7 +34,7 @@ fn monitors_are_of_this_server_or_of_a_node() {
         ];
         world.stream("Agent.Monitor", &map(&fields))
     };
-    let elsewhere = "the log of server second is streamed by itself only: ask 10.0.0.2:4647";
+    let elsewhere = "this server is not second, which is reached at 10.0.0.2:4647";
     for (level, node, server, region, code, message) in [
         ("bogus", "", "", "global", 400, "Unknown log level".to_owned()),
         ("", OTHER, "", "global", 404, format!("Unknown node \"{OTHER}\"")),

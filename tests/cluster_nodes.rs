@@ -13,91 +13,56 @@ use std::thread;
 use std::time::Duration;
 
 use cluster_rig::{Caller, Cluster, Shape};
-use rig::heard::{ACK, Item, WINDOW, frame};
-use rig::{Talk, Value, eventually, json, msgpack, quiet_for};
+use rig::nodes::{Callers, beat, id, registration, session};
+use rig::{Talk, Value, eventually, json, quiet_for};
 
-const SECRET: &str = "5ec7e700-0001-0002-0003-00000000abcd";
-
-fn id(number: u64) -> String {
-    format!("aaaaaaaa-0001-0002-0003-{number:012x}")
-}
-
-fn registration(id: &str) -> Value {
-    let node = json!({
-        "ID": id, "SecretID": SECRET, "Datacenter": "dc1", "Name": id, "Status": "initializing",
-        "Attributes": { "nomad.version": "2.0.5" },
-    });
-    json!({ "Region": "global", "Node": node })
-}
-
-fn beat(id: &str) -> Value {
-    json!({ "Region": "global", "NodeID": id, "Status": "ready", "AuthToken": SECRET })
-}
-
-/// A node's session.
-fn session(rpc: SocketAddr, id: &str) -> Talk {
-    let mut talk = Talk::dial(rpc, 6);
-    let stream = talk.open();
-    talk.call(stream, "Node.Register", &registration(id)).ok();
-    talk
-}
-
-/// Answers the next call on a stream that the server opened.
-fn answer(node: &mut Talk, stream: u32, text: &str) {
-    assert_eq!(node.item(stream), Item::Kind(1));
-    let (head, _) = (node.value(stream), node.value(stream));
-    assert_eq!(head["ServiceMethod"], "NodeMeta.Read");
-    node.peer.write(&frame(WINDOW, ACK, stream, 0));
-    let mut bytes = msgpack::pack(&json!({ "Error": "", "Seq": head["Seq"], "ServiceMethod": "NodeMeta.Read" }));
-    bytes.extend(msgpack::pack(&json!({ "Meta": { "from": text } })));
-    node.say(stream, &bytes);
-    assert_eq!(node.item(stream), Item::Fin);
-    node.fin(stream);
-}
-
-// R1.57, R1.61
+// R1.57, R1.59, R1.61
 #[test]
 fn a_call_for_a_node_reaches_it_over_the_server_that_has_it() {
     let cluster = Cluster::three();
-    let leader = cluster.until_leader();
-    let (node_id, read) = (id(1), json!({ "Region": "global", "NodeID": id(1) }));
-    for (turn, home) in (0..3).enumerate() {
-        let mut node = session(cluster.daemon(home).rpc, &node_id);
-        for (number, from) in (0..3).enumerate() {
-            let mut caller = Talk::dial(cluster.daemon(from).rpc, 6);
-            let stream = caller.open();
-            let text = format!("{turn} {number}");
-            caller.request(stream, "NodeMeta.Read", &read);
-            answer(&mut node, 2 + 2 * u32::try_from(number).unwrap(), &text);
-            assert_eq!(
-                caller.reply(stream).ok()["Meta"]["from"],
-                *text,
-                "at {home}, called by {from}, led by {leader}"
-            );
-        }
+    let mut callers = Callers::at((0..3).map(|at| cluster.daemon(at).rpc), &id(1));
+    for home in 0..3 {
+        let mut node = session(cluster.daemon(home).rpc, &id(1));
+        callers.all_reach(&mut node, 2, &format!("at {home}"));
         // Gone from there, it is nowhere.
         drop(node);
         cluster.daemon(home).until_metric("holdfast.node_conns", 0.0);
-        for from in 0..3 {
-            let error = rig::talk::call_once(cluster.daemon(from).rpc, "NodeMeta.Read", &read).err();
-            assert!(error.ends_with("No path to node"), "{error}");
-        }
+        callers.none_reaches();
     }
 }
 
-// R1.57: the latest of all connections, wherever it is.
+// R1.57: the latest of all connections, wherever it is; who has one itself uses that. R1.58: when it ends, the one before it is the latest again,
+// and the end of an older one takes nothing away.
 #[test]
 fn the_latest_session_is_the_one_that_is_called() {
     let cluster = Cluster::three();
-    let read = json!({ "Region": "global", "NodeID": id(2) });
-    let _older = session(cluster.daemon(0).rpc, &id(2));
-    quiet_for(Duration::from_millis(50));
-    let mut newer = session(cluster.daemon(1).rpc, &id(2));
-    let mut caller = Talk::dial(cluster.daemon(2).rpc, 6);
-    let stream = caller.open();
-    caller.request(stream, "NodeMeta.Read", &read);
-    answer(&mut newer, 2, "newer");
-    assert_eq!(caller.reply(stream).ok()["Meta"]["from"], "newer");
+    let mut callers = Callers::at([1, 2].map(|at| cluster.daemon(at).rpc), &id(2));
+    let mut oldest = session(cluster.daemon(0).rpc, &id(2));
+    callers.all_reach(&mut oldest, 2, "oldest");
+    let mut middle = session(cluster.daemon(1).rpc, &id(2));
+    callers.all_reach(&mut middle, 2, "middle");
+    let mut newest = session(cluster.daemon(1).rpc, &id(2));
+    callers.all_reach(&mut newest, 2, "newest");
+    Callers::at([cluster.daemon(0).rpc], &id(2)).all_reach(&mut oldest, 6, "its own");
+    drop(oldest);
+    cluster.daemon(0).until_metric("holdfast.node_conns", 0.0);
+    callers.all_reach(&mut newest, 6, "newest still");
+    // R1.59: by a reset too.
+    newest.peer.abort();
+    let sessions = || cluster.daemon(1).metrics().labelled("holdfast.connections", "multiplex_v2");
+    let with_both = sessions();
+    eventually("the end of the newest", || (sessions() < with_both).then_some(()));
+    callers.all_reach(&mut middle, 6, "middle again");
+}
+
+// R1.62
+#[test]
+fn a_node_on_a_plain_connection_is_reached_by_nobody() {
+    let cluster = Cluster::three();
+    let mut plain = Talk::dial(cluster.daemon(0).rpc, 1);
+    plain.call(0, "Node.Register", &registration(&id(3))).ok();
+    Callers::at((0..3).map(|at| cluster.daemon(at).rpc), &id(3)).none_reaches();
+    plain.call(0, "Status.Ping", &json!({})).ok();
 }
 
 /// One node's agent: beats as often as it is told to; errors are tried again, as agents do.

@@ -10,6 +10,7 @@ pub mod daemon;
 pub mod heard;
 pub mod http;
 pub mod msgpack;
+pub mod nodes;
 pub mod peer;
 pub mod recorded;
 pub mod talk;

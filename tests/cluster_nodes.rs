@@ -31,8 +31,8 @@ fn a_call_for_a_node_reaches_it_over_the_server_that_has_it() {
     }
 }
 
-// R1.57: the latest of all connections, wherever it is; who has one itself uses that. R1.58: when it ends, the one before it is the latest again,
-// and the end of an older one takes nothing away.
+// R1.57: the latest of all connections, wherever it is; who has one itself uses that. R1.58: when it ends, the one
+// before it is the latest again, and the end of an older one takes nothing away.
 #[test]
 fn the_latest_session_is_the_one_that_is_called() {
     let cluster = Cluster::three();
@@ -48,9 +48,9 @@ fn the_latest_session_is_the_one_that_is_called() {
     cluster.daemon(0).until_metric("holdfast.node_conns", 0.0);
     callers.all_reach(&mut newest, 6, "newest still");
     // R1.59: by a reset too.
-    newest.peer.abort();
     let sessions = || cluster.daemon(1).metrics().labelled("holdfast.connections", "multiplex_v2");
     let with_both = sessions();
+    newest.peer.abort();
     eventually("the end of the newest", || (sessions() < with_both).then_some(()));
     callers.all_reach(&mut middle, 6, "middle again");
 }

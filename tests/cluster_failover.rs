@@ -218,9 +218,16 @@ fn a_lone_server_passes_the_same_judge() {
 type Harm = fn(&mut Cluster, usize, &Load);
 
 /// Harms, by the name they have in the table, and whether clients of all servers are asked, not only of followers.
-const HARMS: [(&str, bool, Harm); 4] = [
+const HARMS: [(&str, bool, Harm); 5] = [
     ("kill -9", false, |cluster, leader, _| cluster.kill(leader)),
     ("graceful stop", false, |cluster, leader, _| assert_eq!(cluster.stop(leader), Some(0))),
+    ("hand-over", false, |cluster, leader, _| {
+        let next = cluster.running_but(leader)[0];
+        let id = cluster.id_of(leader, next);
+        let ran = cluster.daemon(leader).holdfast(&["operator", "raft", "transfer-leadership", &id]);
+        assert_eq!(ran.status, Some(0), "{ran:?}");
+        eventually("the hand-over", || (cluster.until_leader() == next).then_some(()));
+    }),
     ("rolling restart", true, |cluster, _, load| {
         for at in 0..3 {
             cluster.stop(at);

@@ -16,6 +16,7 @@ pub mod recorded;
 pub mod talk;
 pub mod tls;
 
+use std::path::PathBuf;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -27,6 +28,11 @@ pub use talk::{Reply, Talk};
 
 /// How long a condition may take before the test has failed. Far above what anything here needs.
 pub const PATIENCE: Duration = Duration::from_secs(45);
+
+/// A program under test: the one of this build, or that of the folder which a measurement names in `HOLDFAST_BIN`.
+pub fn built(name: &str, of_this_build: &str) -> PathBuf {
+    std::env::var_os("HOLDFAST_BIN").map_or_else(|| of_this_build.into(), |folder| PathBuf::from(folder).join(name))
+}
 
 /// When that is, from now on.
 pub fn patience() -> Instant {

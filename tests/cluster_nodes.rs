@@ -91,6 +91,14 @@ fn ready(cluster: &Cluster, at: usize) -> u64 {
     listed.as_array().unwrap().iter().filter(|node| node["Status"] == "ready").count() as u64
 }
 
+/// Who began and ceased to lead, as the servers tell it.
+fn leaderships(cluster: &Cluster) -> Vec<String> {
+    let lines = cluster.running().into_iter().flat_map(|at| cluster.daemon(at).log.lines());
+    let mut lines: Vec<String> = lines.filter(|line| line.contains("leadership")).collect();
+    lines.sort();
+    lines
+}
+
 /// All agents must be ready by then.
 const READY_MAX: Duration = Duration::from_secs(60);
 
@@ -105,6 +113,8 @@ fn a_fleet_outlives_a_leader(heartbeat: &str, count: u64, quiet: Duration) {
         quiet_for(Duration::from_millis(20));
     }
     eprintln!("{count} agents ready after {:?}, errors {:?}", fleet.ready_at(), fleet.errors());
+    let terms = (0..3).map(|at| cluster.daemon(at).metric("holdfast.raft.term"));
+    eprintln!("terms {:?}, {}", terms.collect::<Vec<_>>(), leaderships(&cluster).join("\n"));
     // Each has been heard twice.
     fleet.until_more(count);
     let leader = cluster.until_leader();

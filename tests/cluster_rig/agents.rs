@@ -191,6 +191,8 @@ impl Session {
 
 impl Agent {
     fn live(mut self) {
+        // Real ones have machines of their own: these take what the servers leave. It holds for this thread alone.
+        let _ = rustix::process::nice(19);
         let mut home = usize::try_from(self.number).unwrap();
         while self.goes_on() {
             let server = self.shared.servers[home % self.shared.servers.len()];

@@ -1,5 +1,5 @@
 //! Three servers under load while one of them dies, stops or stands still: no call fails, nothing acknowledged is lost or
-//! done twice, no read is old (R1.67, R2.18, R2.20, R6.6 to R6.9). Gaps are measured and printed, and bounded generously.
+//! done twice, no read is old (R1.67, R1.83, R2.15, R2.18, R2.20). Gaps are measured and printed, and bounded generously.
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, unreachable_pub)]
 
@@ -9,8 +9,10 @@ mod rig;
 use std::time::Duration;
 
 use cluster_rig::load::Work;
-use cluster_rig::{Cluster, Load, Report, Shape};
-use rig::{eventually, quiet_for};
+use cluster_rig::{Caller, Cluster, Load, Report, Shape};
+use rig::http::request;
+use rig::{Web, eventually, quiet_for};
+use rustix::process::Signal;
 
 /// Far above what a change of leader may take, for a machine with other work.
 const GAP_MAX: Duration = Duration::from_secs(10);
@@ -131,7 +133,6 @@ fn a_follower_that_is_killed_costs_nothing() {
     assert_eq!((report.unknown, cluster.until_leader()), (0, leader));
 }
 
-// R6.8
 #[test]
 fn what_was_acknowledged_survives_the_death_of_all_at_once() {
     let mut cluster = Cluster::three();
@@ -144,6 +145,59 @@ fn what_was_acknowledged_survives_the_death_of_all_at_once() {
     let report = load.finish();
     say("all killed", &report);
     report.history.judge().assert_clean();
+}
+
+// R2.15, R1.99: a leader is deposed under writes while 200 queries wait and many are answered. It goes on, and each is
+// answered with what the next leader knows.
+#[test]
+fn queries_outlive_the_leadership_in_which_they_were_asked() {
+    let cluster = Cluster::three();
+    let leader = cluster.until_leader();
+    cluster.put(leader, "asked/of", 1).unwrap();
+    let index = Caller::default().read_var(cluster.http(leader), "asked/of", "").unwrap().1.index;
+    let load = Load::start(&cluster, Work::through(&[0, 1, 2]));
+    let mut asked: Vec<Web> = (0..200).map(|_| Web::dial(cluster.http(leader))).collect();
+    let target = format!("/v1/var/asked/of?index={index}&wait=60s");
+    asked.iter_mut().for_each(|web| web.peer.write(&request("GET", &target, &[], b"")));
+    eventually("all to wait", || (cluster.daemon(leader).metric("holdfast.parked") >= 200.0).then_some(()));
+    let next = cluster.running_but(leader)[0];
+    let id = cluster.id_of(leader, next);
+    eventually("the hand-over", || {
+        cluster.daemon(leader).holdfast(&["operator", "raft", "transfer-leadership", &id]);
+        (cluster.until_leader() == next).then_some(())
+    });
+    load.until_more(20);
+    cluster.put(next, "asked/of", 2).unwrap();
+    for mut web in asked {
+        let answer = web.answer();
+        assert_eq!((answer.status, answer.json()["Items"]["n"].as_str()), (200, Some("2")));
+    }
+    let report = load.finish();
+    say("asked of another", &report);
+    report.assert_sound(GAP_MAX);
+    assert_eq!(cluster.daemon(leader).metric("holdfast.handler.panic"), 0.0);
+}
+
+// R1.83: whoever hears no leader says how long, and that it knows none.
+#[test]
+fn a_follower_that_hears_nobody_says_since_when() {
+    let mut cluster = Cluster::three();
+    let leader = cluster.until_leader();
+    let (alone, other) = (cluster.running_but(leader)[0], cluster.running_but(leader)[1]);
+    cluster.put(leader, "stale/read", 1).unwrap();
+    cluster.until_held(alone, "stale/read", 1);
+    let read = || Caller::default().read_var(cluster.http(alone), "stale/read", "?stale").unwrap().1;
+    let heard = read();
+    assert!(heard.known_leader == Some(true) && heard.last_contact.is_some_and(|ms| ms < 2_500), "{heard:?}");
+    cluster.daemon(leader).signal(Signal::STOP);
+    cluster.daemon(other).signal(Signal::STOP);
+    quiet_for(Duration::from_secs(3));
+    let alone_now = read();
+    assert_eq!((alone_now.status, alone_now.known_leader), (200, Some(false)));
+    assert!(alone_now.last_contact.is_some_and(|ms| ms >= 2_500), "{alone_now:?}");
+    cluster.resume(leader);
+    cluster.resume(other);
+    cluster.until_leader();
 }
 
 // The rig itself, with nothing between client and leader: a lone server that is killed and started again.
@@ -164,9 +218,16 @@ fn a_lone_server_passes_the_same_judge() {
 type Harm = fn(&mut Cluster, usize, &Load);
 
 /// Harms, by the name they have in the table, and whether clients of all servers are asked, not only of followers.
-const HARMS: [(&str, bool, Harm); 4] = [
+const HARMS: [(&str, bool, Harm); 5] = [
     ("kill -9", false, |cluster, leader, _| cluster.kill(leader)),
     ("graceful stop", false, |cluster, leader, _| assert_eq!(cluster.stop(leader), Some(0))),
+    ("hand-over", false, |cluster, leader, _| {
+        let next = cluster.running_but(leader)[0];
+        let id = cluster.id_of(leader, next);
+        let ran = cluster.daemon(leader).holdfast(&["operator", "raft", "transfer-leadership", &id]);
+        assert_eq!(ran.status, Some(0), "{ran:?}");
+        eventually("the hand-over", || (cluster.until_leader() == next).then_some(()));
+    }),
     ("rolling restart", true, |cluster, _, load| {
         for at in 0..3 {
             cluster.stop(at);

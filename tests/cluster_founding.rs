@@ -1,4 +1,4 @@
-//! How a cluster begins: one of all who belong together, never two, and nobody else gets in (R8.3, R8.19, and the
+//! How a cluster begins: one of all who belong together, never two, and nobody else gets in (R8.19, and the
 //! cluster's identity and TLS between servers).
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, unreachable_pub)]
@@ -42,7 +42,6 @@ fn three_found_one_cluster_and_read_what_any_of_them_wrote() {
     assert_eq!(health.status, Some(0), "{health:?}");
 }
 
-// R8.3
 #[test]
 fn two_of_three_wait_for_the_third() {
     let mut cluster = Cluster::prepare(Shape::of(3).cluster("election_timeout = \"250ms\""));

@@ -26,14 +26,20 @@ fn the_doors_know_who_dials_them() {
     }
 }
 
-// R8.5: nobody can dial the leader any more, while it reaches all others.
-#[test]
-fn a_leader_that_nobody_can_dial_gives_up() {
+/// A cluster with writes under way through the two that follow; who leads, and who follows.
+fn under_load() -> (Cluster, Load, usize, Vec<usize>) {
     let cluster = Cluster::three();
     let leader = cluster.until_leader();
     let others = cluster.running_but(leader);
     let load = Load::start(&cluster, Work::through(&others));
     load.until_more(50);
+    (cluster, load, leader, others)
+}
+
+// R8.5: nobody can dial the leader any more, while it reaches all others.
+#[test]
+fn a_leader_that_nobody_can_dial_gives_up() {
+    let (cluster, load, leader, others) = under_load();
     others.iter().for_each(|other| cluster.net.rule(*other, leader, Rule::Cut));
     let next = cluster.until_leader_of(&others);
     assert!(others.contains(&next));
@@ -47,12 +53,7 @@ fn a_leader_that_nobody_can_dial_gives_up() {
 
 #[test]
 fn a_leader_that_is_cut_off_serves_no_old_reads() {
-    let cluster = Cluster::three();
-    let leader = cluster.until_leader();
-    let others = cluster.running_but(leader);
-    // Clients of all three: those of the leader are held, then refused or served by the next.
-    let load = Load::start(&cluster, Work::through(&others));
-    load.until_more(50);
+    let (cluster, load, leader, others) = under_load();
     for other in &others {
         cluster.net.rule(*other, leader, Rule::Cut);
         cluster.net.rule(leader, *other, Rule::Cut);
@@ -75,11 +76,7 @@ fn a_leader_that_is_cut_off_serves_no_old_reads() {
 #[test]
 fn one_way_silence_moves_the_lead_or_harms_nobody() {
     for leader_is_mute in [true, false] {
-        let cluster = Cluster::three();
-        let leader = cluster.until_leader();
-        let others = cluster.running_but(leader);
-        let load = Load::start(&cluster, Work::through(&others));
-        load.until_more(50);
+        let (cluster, load, leader, others) = under_load();
         for other in &others {
             let (from, to) = if leader_is_mute { (leader, *other) } else { (*other, leader) };
             cluster.net.mute(from, to);
@@ -193,16 +190,9 @@ fn a_follower_far_behind_catches_up_by_a_snapshot() {
     let away = cluster.running_but(leader)[0];
     cluster.put(leader, "behind/before", 1).unwrap();
     cluster.kill(away);
-    let is_snapshot = |file: std::fs::DirEntry| file.path().extension().is_some_and(|kind| kind == "snap");
+    let is_snapshot = |file: &std::fs::DirEntry| file.path().extension().is_some_and(|kind| kind == "snap");
     let folder = cluster.servers[leader].setup.data_dir().join("snapshots");
-    let snapshots = || {
-        std::fs::read_dir(&folder)
-            .into_iter()
-            .flatten()
-            .flatten()
-            .filter(|f| f.path().extension().is_some_and(|k| k == "snap"))
-            .count()
-    };
+    let snapshots = || std::fs::read_dir(&folder).into_iter().flatten().flatten().filter(is_snapshot).count();
     write_many(&cluster, leader, 24_000);
     eventually("a snapshot at the leader", || (snapshots() > 0).then_some(()));
     cluster.put(leader, "behind/after", 2).unwrap();
@@ -216,7 +206,7 @@ fn a_follower_far_behind_catches_up_by_a_snapshot() {
     assert_eq!(cluster.until_leader(), leader);
     // It came as a snapshot: the follower holds one too.
     let own = cluster.servers[away].setup.data_dir().join("snapshots");
-    assert!(std::fs::read_dir(own).unwrap().flatten().any(is_snapshot));
+    assert!(std::fs::read_dir(own).unwrap().flatten().any(|file| is_snapshot(&file)));
     let listed = Caller::default().get(cluster.http(away), "/v1/nodes?stale").unwrap();
     assert_eq!(listed.json().as_array().unwrap().len(), 32 * 4 * 3);
 }

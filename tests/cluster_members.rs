@@ -1,4 +1,4 @@
-//! Servers come, go, and hand over the lead while the cluster serves (R8.4, R8.20, and autopilot's part in it).
+//! Servers come, go, and hand over the lead while the cluster serves (R8.20, and autopilot's part in it).
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, unreachable_pub)]
 
@@ -17,7 +17,6 @@ fn stable_at_once(cluster: &Cluster) {
     cluster.autopilot(cluster.until_leader(), &[("ServerStabilizationTime", "200ms".into())]);
 }
 
-// R8.4
 #[test]
 fn a_new_server_is_first_a_learner_and_then_a_voter() {
     let mut cluster = Cluster::three();

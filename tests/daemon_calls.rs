@@ -9,13 +9,13 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use rig::heard::{ACK, DATA, FIN, Item, PING, SYN, WINDOW, frame};
+use rig::nodes::{SECRET, answer, registration, session};
 use rig::talk::{call_bytes, call_once};
 use rig::{Daemon, Setup, Talk, Value, eventually, json, msgpack, patience};
 use rustix::process::Signal;
 
 const A: &str = "aaaaaaaa-0001-0002-0003-00000000abcd";
 const B: &str = "bbbbbbbb-0001-0002-0003-00000000abcd";
-const SECRET: &str = "5ec7e700-0001-0002-0003-00000000abcd";
 /// An index that no state reaches.
 const FAR: u64 = 1 << 40;
 const MILLIS: u64 = 1_000_000;
@@ -27,14 +27,6 @@ fn region() -> Value {
 /// The least options of a query that blocks.
 fn blocking(index: u64, millis: u64) -> Value {
     json!({ "Region": "global", "MinQueryIndex": index, "MaxQueryTime": millis * MILLIS })
-}
-
-fn registration(id: &str) -> Value {
-    let node = json!({
-        "ID": id, "SecretID": SECRET, "Datacenter": "dc1", "Name": id, "Status": "initializing",
-        "Attributes": { "nomad.version": "2.0.5" },
-    });
-    json!({ "Region": "global", "Node": node })
 }
 
 fn register(daemon: &Daemon, id: &str) -> u64 {
@@ -268,29 +260,6 @@ fn a_streaming_call_owns_its_stream_until_its_end() {
     assert_eq!(daemon.metric("holdfast.streaming_rpc.request"), 2.0);
 }
 
-/// A node's session.
-fn node(daemon: &Daemon, id: &str) -> Talk {
-    let mut talk = Talk::dial(daemon.rpc, 6);
-    let stream = talk.open();
-    talk.call(stream, "Node.Register", &registration(id)).ok();
-    talk
-}
-
-/// Answers the daemon's call on a stream that it opened.
-fn answer(node: &mut Talk, stream: u32, answer: &Value) {
-    assert_eq!(node.item(stream), Item::Kind(1));
-    let head = node.value(stream);
-    let body = node.value(stream);
-    assert_eq!((&head["ServiceMethod"], &body["NodeID"]), (&json!("NodeMeta.Read"), &json!(A)));
-    node.peer.write(&frame(WINDOW, ACK, stream, 0));
-    let mut bytes = msgpack::pack(&json!({ "Error": "", "Seq": head["Seq"], "ServiceMethod": "NodeMeta.Read" }));
-    bytes.extend(msgpack::pack(answer));
-    node.say(stream, &bytes);
-    // One call a stream, closed by who opened it.
-    assert_eq!(node.item(stream), Item::Fin);
-    node.fin(stream);
-}
-
 // R1.55, R1.57, R1.58, R1.59, R1.60
 #[test]
 fn the_latest_connection_of_a_node_is_called() {
@@ -300,17 +269,17 @@ fn the_latest_connection_of_a_node_is_called() {
     let stream = caller.open();
     let mut call = |node: &mut Talk, even: u32, text: &str| {
         caller.request(stream, "NodeMeta.Read", &read);
-        answer(node, even, &json!({ "Meta": { "from": text } }));
+        assert_eq!(answer(node, even, text)["NodeID"], A);
         assert_eq!(caller.reply(stream).ok()["Meta"]["from"], text);
     };
-    let mut first = node(&daemon, A);
+    let mut first = session(daemon.rpc, A);
     call(&mut first, 2, "first");
     // R1.60: byte for byte.
     let wanted = [&[1][..], &call_bytes(1, "NodeMeta.Read", &read)].concat();
     assert_eq!(first.heard.streams[&2].bytes, wanted);
-    let mut second = node(&daemon, A);
+    let mut second = session(daemon.rpc, A);
     call(&mut second, 2, "second");
-    let third = node(&daemon, A);
+    let third = session(daemon.rpc, A);
     assert_eq!(daemon.metric("holdfast.node_conns"), 1.0, "nodes with a connection");
     // The latest is gone, then the oldest: what is left is called.
     third.peer.abort();
@@ -333,7 +302,7 @@ fn the_latest_connection_of_a_node_is_called() {
 #[test]
 fn heartbeats_of_one_connection_are_one_entry() {
     let daemon = Daemon::start("");
-    let mut talk = node(&daemon, A);
+    let mut talk = session(daemon.rpc, A);
     let body = json!({ "Region": "global", "NodeID": A, "Status": "ready", "AuthToken": SECRET });
     for _ in 0..3 {
         let stream = talk.open();
@@ -360,7 +329,7 @@ fn a_node_on_a_plain_connection_cannot_be_called() {
 fn a_node_that_goes_while_called_is_an_error_of_that_call() {
     let daemon = Daemon::start("");
     for vanish in [false, true] {
-        let mut node = node(&daemon, A);
+        let mut node = session(daemon.rpc, A);
         let mut caller = Talk::dial(daemon.rpc, 6);
         let stream = caller.open();
         caller.request(stream, "NodeMeta.Read", &json!({ "Region": "global", "NodeID": A }));

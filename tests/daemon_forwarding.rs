@@ -13,43 +13,14 @@ use cluster_rig::caller::number_of;
 use cluster_rig::{Caller, Cluster, Shape};
 use rig::heard::{ACK, Item, WINDOW, frame};
 use rig::http::request;
+use rig::nodes::{Callers, registration, session};
 use rig::talk::call_once;
-use rig::{Talk, Value, Web, eventually, json, msgpack, tls};
+use rig::{Talk, Value, Web, eventually, json, msgpack, quiet_for, tls};
 
-const SECRET: &str = "5ec7e700-0001-0002-0003-00000000abcd";
 const NODE: &str = "aaaaaaaa-0001-0002-0003-00000000abcd";
 
 fn get(to: SocketAddr, target: &str) -> cluster_rig::caller::Answer {
     Caller::default().ask(to, "GET", target, b"", Duration::from_secs(20)).unwrap()
-}
-
-fn registration() -> Value {
-    let node = json!({
-        "ID": NODE, "SecretID": SECRET, "Datacenter": "dc1", "Name": "n", "Status": "initializing",
-        "Attributes": { "nomad.version": "2.0.5" },
-    });
-    json!({ "Region": "global", "Node": node })
-}
-
-/// A node's session.
-fn session(rpc: SocketAddr) -> Talk {
-    let mut talk = Talk::dial(rpc, 6);
-    let stream = talk.open();
-    talk.call(stream, "Node.Register", &registration()).ok();
-    talk
-}
-
-/// Answers the next call on a stream that a server opened.
-fn answer(node: &mut Talk, stream: u32, text: &str) {
-    assert_eq!(node.item(stream), Item::Kind(1));
-    let (head, _) = (node.value(stream), node.value(stream));
-    assert_eq!(head["ServiceMethod"], "NodeMeta.Read");
-    node.peer.write(&frame(WINDOW, ACK, stream, 0));
-    let mut bytes = msgpack::pack(&json!({ "Error": "", "Seq": head["Seq"], "ServiceMethod": "NodeMeta.Read" }));
-    bytes.extend(msgpack::pack(&json!({ "Meta": { "from": text } })));
-    node.say(stream, &bytes);
-    assert_eq!(node.item(stream), Item::Fin);
-    node.fin(stream);
 }
 
 // R1.64, R1.65, R1.77, R8.24
@@ -193,7 +164,7 @@ fn streams_go_through_whichever_server_is_asked() {
     events.peer.write(&request("GET", "/v1/event/stream?topic=Node", &[], b""));
     assert_eq!(events.head().status, 200);
     cluster.daemon(one).until_metric("holdfast.events.subscribers", 1.0);
-    call_once(cluster.daemon(other).rpc, "Node.Register", &registration()).ok();
+    call_once(cluster.daemon(other).rpc, "Node.Register", &registration(NODE)).ok();
     let event = events.document().unwrap();
     assert_eq!(event["Events"][0]["Key"], NODE);
 
@@ -240,19 +211,9 @@ fn nodes_are_reached_at_whichever_server_they_are() {
     let mut cluster = Cluster::three();
     let (leader, home, asked) = followers(&cluster);
     let read = json!({ "Region": "global", "NodeID": NODE });
-    let mut node = session(cluster.daemon(home).rpc);
-    let mut callers: Vec<Talk> = (0..3).map(|at| Talk::dial(cluster.daemon(at).rpc, 6)).collect();
-    let streams: Vec<u32> = callers.iter_mut().map(Talk::open).collect();
-    let mut even = 0;
-    let mut call_by_all = |node: &mut Talk, text: &str| {
-        for (caller, stream) in callers.iter_mut().zip(&streams) {
-            even += 2;
-            caller.request(*stream, "NodeMeta.Read", &read);
-            answer(node, even, text);
-            assert_eq!(caller.reply(*stream).ok()["Meta"]["from"], text);
-        }
-    };
-    call_by_all(&mut node, "at home");
+    let mut node = session(cluster.daemon(home).rpc, NODE);
+    let mut callers = Callers::at((0..3).map(|at| cluster.daemon(at).rpc), NODE);
+    callers.all_reach(&mut node, 2, "at home");
 
     // A stream to it, by a server that has it not; the node's words come, and what stops it goes there.
     let mut caller = Talk::dial(cluster.daemon(asked).rpc, 6);
@@ -296,19 +257,10 @@ fn nodes_are_reached_at_whichever_server_they_are() {
 
     // It moves to another server, and is reached there.
     let moved_to = leader;
-    let mut moved = session(cluster.daemon(moved_to).rpc);
-    even = 0;
-    let mut call_by_all = |node: &mut Talk, text: &str| {
-        for (caller, stream) in callers.iter_mut().zip(&streams) {
-            even += 2;
-            caller.request(*stream, "NodeMeta.Read", &read);
-            answer(node, even, text);
-            assert_eq!(caller.reply(*stream).ok()["Meta"]["from"], text);
-        }
-    };
+    let mut moved = session(cluster.daemon(moved_to).rpc, NODE);
     drop(node);
     cluster.daemon(home).until_metric("holdfast.node_conns", 0.0);
-    call_by_all(&mut moved, "moved");
+    callers.all_reach(&mut moved, 2, "moved");
     // The node goes while it is called from afar.
     let mut caller = Talk::dial(cluster.daemon(asked).rpc, 6);
     let stream = caller.open();
@@ -319,9 +271,7 @@ fn nodes_are_reached_at_whichever_server_they_are() {
     assert!(text.starts_with("rpc error: "), "{text}");
     // Nobody has it.
     cluster.daemon(moved_to).until_metric("holdfast.node_conns", 0.0);
-    for at in 0..3 {
-        assert_eq!(call_once(cluster.daemon(at).rpc, "NodeMeta.Read", &read).err(), "No path to node");
-    }
+    callers.none_reaches();
     let stream = caller.open_kind(5);
     let argument = json!({ "Region": "global", "NodeID": NODE, "PlainText": true });
     caller.say(stream, &msgpack::pack(&json!({ "Method": "Agent.Monitor" })));
@@ -406,6 +356,61 @@ fn reads_on_followers_say_where_they_come_from_and_are_never_of_the_past() {
     let answer = get(cluster.http(alone), "/v1/var/x");
     assert_eq!((answer.status, answer.text().as_str()), (500, "No cluster leader"));
     assert!(from.elapsed() > Duration::from_secs(4), "it was held: {:?}", from.elapsed());
+}
+
+// R1.70: those who make a leader possible come while a call is held, and it is served.
+#[test]
+fn calls_that_are_held_are_served_once_there_is_a_leader() {
+    let mut cluster = Cluster::prepare(Shape::of(3).tables("[rpc]\nhold_timeout = \"60s\""));
+    cluster.run(0);
+    let rpc = cluster.daemon(0).rpc;
+    let mut node = Talk::dial(rpc, 6);
+    let (writes, reads) = (node.open(), node.open());
+    node.request(writes, "Node.Register", &registration(NODE));
+    node.request(reads, "Node.List", &json!({ "Region": "global" }));
+    cluster.daemon(0).until_metric("holdfast.held", 2.0);
+    quiet_for(Duration::from_secs(2));
+    assert!(!node.has_item(writes) && !node.has_item(reads));
+    (1..3).for_each(|at| cluster.run(at));
+    assert!(node.reply(writes).ok()["Index"].as_u64().unwrap() > 0);
+    assert_eq!(node.reply(reads).ok()["KnownLeader"], true);
+    // The same for a cluster that comes back, at each of its servers.
+    cluster.until_ready();
+    (0..3).for_each(|at| cluster.kill(at));
+    cluster.run(1);
+    let mut caller = Talk::dial(cluster.daemon(1).rpc, 6);
+    let stream = caller.open();
+    caller.request(stream, "Node.GetNode", &json!({ "Region": "global", "NodeID": NODE }));
+    cluster.daemon(1).until_metric("holdfast.held", 1.0);
+    cluster.run(2);
+    assert_eq!(caller.reply(stream).ok()["Node"]["ID"], NODE);
+}
+
+// R1.73: what a server passed on within its region is not passed on again there, whoever the next one takes for the
+// leader; what came from another region is.
+#[test]
+fn a_call_is_passed_on_once_within_its_region() {
+    let cluster = Cluster::three();
+    let (leader, one, other) = followers(&cluster);
+    let marked = |marks: Value| {
+        let mut body = registration(NODE);
+        body.as_object_mut().unwrap().extend(marks.as_object().unwrap().clone());
+        body
+    };
+    let sent = || cluster.daemon(one).metric("holdfast.forward.calls");
+    call_once(cluster.daemon(one).rpc, "Status.Leader", &json!({ "Region": "global" })).ok();
+    let before = sent();
+    assert!(before > 0.0);
+    let passed_on = marked(json!({ "Forwarded": true, "HoldfastHop": true }));
+    assert_eq!(call_once(cluster.daemon(one).rpc, "Node.Register", &passed_on).err(), "No cluster leader");
+    assert_eq!(sent(), before, "it went on");
+    assert_eq!(get(cluster.http(leader), "/v1/nodes").json(), json!([]));
+    // The leader itself takes it; and from afar it may come by any server.
+    call_once(cluster.daemon(leader).rpc, "Node.Register", &passed_on).ok();
+    call_once(cluster.daemon(other).rpc, "Node.Register", &marked(json!({ "Forwarded": true }))).ok();
+    // From afar for yet another region: that would go round.
+    let lost = json!({ "Region": "mars", "Forwarded": true });
+    assert_eq!(call_once(cluster.daemon(one).rpc, "Node.List", &lost).err(), "No path to region");
 }
 
 /// The `[tls]` table of a server with a certificate of this name, its files in its folder.

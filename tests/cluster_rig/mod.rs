@@ -6,12 +6,14 @@
 
 #![allow(dead_code, unused_imports, unreachable_pub, missing_docs, clippy::unwrap_used)]
 
+pub mod agents;
 pub mod caller;
 pub mod doors;
 pub mod history;
 pub mod load;
 pub mod servers;
 
+pub use agents::Fleet;
 pub use caller::{Caller, Trouble};
 pub use doors::{Door, Net, Rule};
 pub use history::{History, Verdict};

@@ -12,7 +12,7 @@ use super::{PATIENCE, breathe, eventually, patience};
 
 /// The program, in an environment that holds nothing of the test's own.
 pub fn program() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_holdfast"));
+    let mut command = Command::new(super::built("holdfast", env!("CARGO_BIN_EXE_holdfast")));
     for name in ["HOLDFAST_TOKEN", "HOLDFAST_LOCK_ID", "HOLDFAST_LOCK_PATH", "HOLDFAST_LOCK_NAMESPACE"] {
         command.env_remove(name);
     }

@@ -129,7 +129,7 @@ impl Setup {
 
 /// The program under test, in an environment that holds nothing of the test's own.
 pub fn program() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_holdfastd"));
+    let mut command = Command::new(super::built("holdfastd", env!("CARGO_BIN_EXE_holdfastd")));
     for name in ["RUST_LOG", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "JOURNAL_STREAM"] {
         command.env_remove(name);
     }

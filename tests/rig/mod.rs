@@ -10,11 +10,13 @@ pub mod daemon;
 pub mod heard;
 pub mod http;
 pub mod msgpack;
+pub mod nodes;
 pub mod peer;
 pub mod recorded;
 pub mod talk;
 pub mod tls;
 
+use std::path::PathBuf;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -26,6 +28,11 @@ pub use talk::{Reply, Talk};
 
 /// How long a condition may take before the test has failed. Far above what anything here needs.
 pub const PATIENCE: Duration = Duration::from_secs(45);
+
+/// A program under test: the one of this build, or that of the folder which a measurement names in `HOLDFAST_BIN`.
+pub fn built(name: &str, of_this_build: &str) -> PathBuf {
+    std::env::var_os("HOLDFAST_BIN").map_or_else(|| of_this_build.into(), |folder| PathBuf::from(folder).join(name))
+}
 
 /// When that is, from now on.
 pub fn patience() -> Instant {

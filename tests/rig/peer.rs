@@ -40,7 +40,8 @@ impl Peer {
         Ok(Peer::over(socket.into()))
     }
 
-    fn over(stream: TcpStream) -> Peer {
+    /// On a connection that is there.
+    pub fn over(stream: TcpStream) -> Peer {
         stream.set_nodelay(true).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         Peer { local: stream.local_addr().unwrap(), io: Io::Plain(stream) }

@@ -154,7 +154,9 @@ impl<'a> Claim<'a> {
         let reply = client.call_within::<_, VariablesRenewLockResponse>("Variables.RenewLock", &request, limit);
         reply.map(|_| ()).map_err(|error| match error {
             // Anything else, as that there is no leader, says nothing about the lock.
-            client::Error::Refused(text) if is_lost(&text) => NotRenewed::Lost(Failure::words(&text).to_owned()),
+            client::Error::Answered { text, .. } if is_lost(&text) => {
+                NotRenewed::Lost(Failure::words(&text).to_owned())
+            }
             other => NotRenewed::Unknown(Failure::Call(other).to_string()),
         })
     }
@@ -195,19 +197,16 @@ fn is_lost(text: &str) -> bool {
 /// Whether it is worth to ask again: the server was not there, or had no leader.
 fn passes(failure: &Failure) -> bool {
     match failure {
-        Failure::Call(client::Error::Refused(text)) => {
-            text.contains("No cluster leader") || text.contains("Not ready to serve consistent reads")
-        }
+        Failure::Call(client::Error::OutcomeUnknown { cause, .. }) => !matches!(**cause, client::Error::Malformed(_)),
         Failure::Call(client::Error::Malformed(_)) => false,
-        Failure::Call(_) => true,
+        Failure::Call(error) => error.class().may_try_again(true),
         _ => false,
     }
 }
 
 /// Whether the server may have done what it was asked for.
 fn may_be_done(failure: &Failure) -> bool {
-    use client::Error::{Broken, Deadline, Malformed};
-    matches!(failure, Failure::Call(Broken(_) | Malformed(_) | Deadline { sent: true }))
+    matches!(failure, Failure::Call(error) if error.is_outcome_unknown())
 }
 
 fn nanos(time: Duration) -> i64 {
@@ -272,7 +271,7 @@ mod tests {
 
     #[test]
     fn what_passes_is_asked_for_again() {
-        let refused = |text: &str| Failure::Call(client::Error::Refused(text.to_owned()));
+        let refused = |text: &str| Failure::Call(client::Error::answered(text));
         assert!(passes(&refused("rpc error: No cluster leader")));
         assert!(passes(&Failure::Call(client::Error::Broken("reset".to_owned()))));
         assert!(!passes(&refused("Permission denied")));

@@ -24,15 +24,19 @@
 //! Source: transport notes, sections 1, 2, 4 and 7; requirements R2.1 to R2.38, R3.1 to R3.18.
 
 pub mod body;
+mod book;
 mod call;
 mod clock;
 mod counters;
 mod error;
+mod keeper;
 mod link;
 mod mux_link;
 mod pool;
 mod retry;
+mod session;
 mod socket;
+mod stamp;
 mod stream;
 mod tls;
 
@@ -47,12 +51,14 @@ use crate::base::rng::Rng;
 pub use crate::client::counters::Counters;
 pub use crate::client::error::{Class, Error, Place};
 pub use crate::client::pool::PoolLimits;
+pub use crate::client::session::{Outcome, Session, SessionOptions};
 pub use crate::client::stream::Stream;
 pub use crate::client::tls::{ServerName, TlsError, TlsFiles, TlsSettings, load_tls};
 use crate::wire::first_byte::FirstByte;
 use crate::wire::msgpack::Msg;
 
 use crate::client::counters::Counting;
+use crate::client::keeper::Keeper;
 use crate::client::pool::{Pool, unreachable};
 use crate::client::retry::Kind;
 
@@ -132,6 +138,7 @@ pub(crate) struct Core {
     last_seq: AtomicU64,
     /// Only pauses come from it.
     rng: Mutex<Rng>,
+    keeper: Keeper,
 }
 
 /// A client of one server, or of several that are one cluster. Clones share connections and counters.
@@ -164,6 +171,7 @@ impl Client {
                 preferred: AtomicUsize::new(0),
                 last_seq: AtomicU64::new(0),
                 rng: Mutex::new(Rng::from_seed(RandomState::new().hash_one(0))),
+                keeper: Keeper::default(),
             }),
         }
     }

@@ -1,5 +1,8 @@
 //! The client against a server made of threads: every class of failure, and what is sent again.
 
+mod endings;
+mod sessions;
+
 use std::fs;
 use std::net::TcpListener;
 use std::path::PathBuf;
@@ -7,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use super::fake::{Act, certificates, reply, serve, server_tls};
+use super::fake::{Act, Ending, certificates, reply, serve, server_tls};
 use super::link::Link;
 use super::*;
 use crate::wire::body::query::GenericRequest;

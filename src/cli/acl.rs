@@ -320,7 +320,7 @@ fn policy_names(links: Option<&Vec<AclPolicyLink>>) -> Vec<&str> {
 
 /// By id when it looks like one, else by name.
 fn fetch_role(context: &Context, role: &str) -> Result<AclRole, Failure> {
-    let mut client = context.client();
+    let client = context.client();
     let reply: SingleAclRoleResponse = if role.len() == UUID_LEN {
         client.call("ACL.GetRoleByID", &AclRoleByIdRequest { id: role.to_owned(), query: context.fresh_query() })?
     } else {

@@ -8,13 +8,12 @@ use std::collections::BTreeMap;
 use std::thread;
 use std::time::Duration;
 
-use ring::rand::{SecureRandom, SystemRandom};
-
 use crate::base::time::Instant;
 use crate::cli::args::LockArgs;
-use crate::cli::under_lock::{log_line, now};
+use crate::cli::under_lock::log_line;
 use crate::cli::var::{query, write};
 use crate::cli::{Context, Failure};
+use crate::client::boot_now as now;
 use crate::client::{self, Client};
 use crate::wire::body::var::{
     Variable, VariableLock, VariablesApplyRequest, VariablesApplyResponse, VariablesReadRequest, VariablesReadResponse,
@@ -59,7 +58,7 @@ impl<'a> Claim<'a> {
     /// # Errors
     /// The system has no randomness.
     pub(crate) fn new(context: &'a Context, args: &'a LockArgs) -> Result<Claim<'a>, Failure> {
-        Ok(Claim { context, args, path: args.path.clone().unwrap_or_default(), id: new_id()? })
+        Ok(Claim { context, args, path: args.path.clone().unwrap_or_default(), id: client::new_id()? })
     }
 
     /// Takes the lock; `None` when another holds it still after the time to wait.
@@ -154,7 +153,9 @@ impl<'a> Claim<'a> {
         let reply = client.call_within::<_, VariablesRenewLockResponse>("Variables.RenewLock", &request, limit);
         reply.map(|_| ()).map_err(|error| match error {
             // Anything else, as that there is no leader, says nothing about the lock.
-            client::Error::Refused(text) if is_lost(&text) => NotRenewed::Lost(Failure::words(&text).to_owned()),
+            client::Error::Answered { text, .. } if is_lost(&text) => {
+                NotRenewed::Lost(Failure::words(&text).to_owned())
+            }
             other => NotRenewed::Unknown(Failure::Call(other).to_string()),
         })
     }
@@ -195,19 +196,16 @@ fn is_lost(text: &str) -> bool {
 /// Whether it is worth to ask again: the server was not there, or had no leader.
 fn passes(failure: &Failure) -> bool {
     match failure {
-        Failure::Call(client::Error::Refused(text)) => {
-            text.contains("No cluster leader") || text.contains("Not ready to serve consistent reads")
-        }
+        Failure::Call(client::Error::OutcomeUnknown { cause, .. }) => !matches!(**cause, client::Error::Malformed(_)),
         Failure::Call(client::Error::Malformed(_)) => false,
-        Failure::Call(_) => true,
+        Failure::Call(error) => error.class().may_try_again(true),
         _ => false,
     }
 }
 
 /// Whether the server may have done what it was asked for.
 fn may_be_done(failure: &Failure) -> bool {
-    use client::Error::{Broken, Deadline, Malformed};
-    matches!(failure, Failure::Call(Broken(_) | Malformed(_) | Deadline { sent: true }))
+    matches!(failure, Failure::Call(error) if error.is_outcome_unknown())
 }
 
 fn nanos(time: Duration) -> i64 {
@@ -221,38 +219,10 @@ fn default_owner() -> String {
     format!("{user}@{}", rustix::system::uname().nodename().to_string_lossy())
 }
 
-/// A random UUID.
-fn new_id() -> Result<String, Failure> {
-    let mut bytes = [0; 16];
-    let filled = SystemRandom::new().fill(&mut bytes);
-    filled.map_err(|_| Failure::Other("the system's source of randomness fails".to_owned()))?;
-    let number = u128::from_be_bytes(bytes);
-    // Version 4, variant 1 (RFC 9562, section 5.4).
-    let number = number & !(0xf000_u128 << 64) | (0x4000_u128 << 64);
-    let number = number & !(0xc000_u128 << 48) | (0x8000_u128 << 48);
-    let hex = format!("{number:032x}");
-    let parts: Vec<&str> = [0..8, 8..12, 12..16, 16..20, 20..32].into_iter().filter_map(|at| hex.get(at)).collect();
-    Ok(parts.join("-"))
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_id_is_a_random_uuid() {
-        let ids = [new_id().unwrap(), new_id().unwrap()];
-        assert_ne!(ids[0], ids[1]);
-        for id in ids {
-            let bytes = id.as_bytes();
-            assert_eq!((id.len(), bytes[14]), (36, b'4'), "{id}");
-            assert!(matches!(bytes[19], b'8' | b'9' | b'a' | b'b'), "{id}");
-            for (at, byte) in bytes.iter().enumerate() {
-                assert_eq!(*byte == b'-', [8, 13, 18, 23].contains(&at), "{id}");
-            }
-        }
-    }
 
     // R8.2: that nobody leads, or that a token has ended, does not say that somebody else has the lock.
     #[test]
@@ -272,7 +242,7 @@ mod tests {
 
     #[test]
     fn what_passes_is_asked_for_again() {
-        let refused = |text: &str| Failure::Call(client::Error::Refused(text.to_owned()));
+        let refused = |text: &str| Failure::Call(client::Error::answered(text));
         assert!(passes(&refused("rpc error: No cluster leader")));
         assert!(passes(&Failure::Call(client::Error::Broken("reset".to_owned()))));
         assert!(!passes(&refused("Permission denied")));

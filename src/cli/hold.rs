@@ -15,8 +15,9 @@ use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 use crate::base::time::{Instant, format_duration};
 use crate::cli::args::LockArgs;
 use crate::cli::claim::{Claim, NotRenewed, RENEWALS_A_TTL, RETRY, Taken};
-use crate::cli::under_lock::{self, Guard, HANDED_ON, log_line, now};
+use crate::cli::under_lock::{self, Guard, HANDED_ON, log_line};
 use crate::cli::{Context, Exit, Failure};
+use crate::client::boot_now as now;
 
 /// The command is gone this long before the lock can pass on, at most; a tenth of the TTL for short ones.
 const MARGIN_MAX: Duration = Duration::from_secs(1);

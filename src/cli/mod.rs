@@ -35,7 +35,7 @@ use clap::Parser;
 
 use crate::cli::args::{Cli, Command, Global};
 use crate::client;
-use crate::client::{Client, ServerName, Settings, TlsFiles};
+use crate::client::{Client, ServerName, Settings, Speech, TlsFiles};
 use crate::wire::body::query::{QueryOptions, WriteRequest};
 
 /// How a run ended.
@@ -49,6 +49,8 @@ pub enum Exit {
     Usage,
     /// No answer from the server: not reached, lost, or late.
     Unreachable,
+    /// A write that may have been carried out, or not.
+    OutcomeUnknown,
     /// A lock was not to be had.
     NotLocked,
     /// A lock was lost while its command ran.
@@ -65,6 +67,7 @@ impl Exit {
             Exit::Failed => 1,
             Exit::Usage => 2,
             Exit::Unreachable => 3,
+            Exit::OutcomeUnknown => 4,
             Exit::NotLocked => 75,
             Exit::LockLost => 76,
             Exit::Of(status) => status,
@@ -91,7 +94,10 @@ impl Failure {
     fn exit(&self) -> Exit {
         match self {
             Failure::Usage(_) => Exit::Usage,
-            Failure::Call(client::Error::Refused(_) | client::Error::Malformed(_)) | Failure::Other(_) => Exit::Failed,
+            Failure::Call(error) if error.is_outcome_unknown() => Exit::OutcomeUnknown,
+            Failure::Call(client::Error::Answered { .. } | client::Error::Malformed(_)) | Failure::Other(_) => {
+                Exit::Failed
+            }
             Failure::Call(_) | Failure::Lost(_) => Exit::Unreachable,
             Failure::OutputClosed => Exit::Done,
         }
@@ -106,19 +112,34 @@ impl Failure {
                 Some("is it up, and is --address or HOLDFAST_RPC_ADDR right?")
             }
             Failure::Call(client::Error::Deadline { .. }) => Some("see --timeout"),
-            Failure::Call(client::Error::Refused(text)) | Failure::Other(text)
+            Failure::Call(client::Error::OutcomeUnknown { .. }) => {
+                Some("it may have been done, or not: look before doing it again")
+            }
+            Failure::Call(client::Error::Answered { text, .. }) | Failure::Other(text)
                 if text.ends_with("Permission denied") =>
             {
                 Some("see --token-file, HOLDFAST_TOKEN and \"holdfast acl token self\"")
             }
-            Failure::Call(client::Error::Refused(text)) if text.ends_with("ACL support disabled") => {
+            Failure::Call(client::Error::Answered { text, .. }) if text.ends_with("ACL support disabled") => {
                 Some("see acl.enabled in holdfastd.toml(5)")
             }
-            Failure::Call(client::Error::Refused(text)) if text.contains("can't find") => {
+            Failure::Call(client::Error::Answered { text, .. }) if text.contains("can't find") => {
                 Some("this server has no such method: it may be another program, or an older one")
             }
             _ => None,
         }
+    }
+
+    /// For programs: the text, and what it means by [`client::Class`] where a call failed.
+    fn to_json(&self) -> serde_json::Value {
+        let mut json = serde_json::json!({ "error": self.to_string() });
+        if let (Failure::Call(error), Some(fields)) = (self, json.as_object_mut()) {
+            fields.insert("class".to_owned(), error.class().word().into());
+        }
+        if let (Some(hint), Some(fields)) = (self.hint(), json.as_object_mut()) {
+            fields.insert("hint".to_owned(), hint.into());
+        }
+        json
     }
 
     /// A server's text as people read it: without the number that marks its kind for programs, and without the frame
@@ -134,7 +155,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Failure::Usage(text) | Failure::Other(text) | Failure::Lost(text) => f.write_str(text),
-            Failure::Call(client::Error::Refused(text)) => f.write_str(Failure::words(text)),
+            Failure::Call(client::Error::Answered { text, .. }) => f.write_str(Failure::words(text)),
             Failure::Call(error) => error.fmt(f),
             Failure::OutputClosed => f.write_str("standard output is closed"),
         }
@@ -213,8 +234,11 @@ pub fn run(line: impl IntoIterator<Item = OsString>, out: &mut dyn Write, err: &
     if let Some(rest) = under_lock::wanted(&line) {
         return under_lock::become_one(rest, err);
     }
-    let outcome = match Cli::try_parse_from(line) {
-        Ok(cli) => execute(cli, out),
+    let (outcome, as_json) = match Cli::try_parse_from(line) {
+        Ok(cli) => {
+            let as_json = cli.global.json;
+            (execute(cli, out), as_json)
+        }
         Err(error) => return report_usage(&error, out, err),
     };
     match outcome.and_then(|exit| Ok(out.flush().map(|()| exit)?)) {
@@ -223,6 +247,7 @@ pub fn run(line: impl IntoIterator<Item = OsString>, out: &mut dyn Write, err: &
             if failure != Failure::OutputClosed {
                 // Nobody is left to tell when this fails too; the exit status still says it.
                 let _ = match failure.hint() {
+                    _ if as_json => output::json(err, &failure.to_json()),
                     Some(hint) => writeln!(err, "holdfast: {failure}; {hint}"),
                     None => writeln!(err, "holdfast: {failure}"),
                 };
@@ -293,7 +318,14 @@ fn settings(global: &Global) -> Result<Settings, Failure> {
         }
         None => None,
     };
-    Ok(Settings { address, tls, timeout: global.timeout })
+    Ok(Settings {
+        tls,
+        timeout: global.timeout,
+        // A command makes a call or two, and says at once what it was told.
+        speech: Speech::Plain,
+        waits_for_leader: false,
+        ..Settings::new(address)
+    })
 }
 
 /// The token, without the line's end.

@@ -46,7 +46,7 @@ fn connections(context: &Context, out: &mut dyn Write) -> Result<Exit, Failure> 
 }
 
 fn raft(context: &Context, out: &mut dyn Write, command: &RaftCommand) -> Result<Exit, Failure> {
-    let mut client = context.client();
+    let client = context.client();
     match command {
         RaftCommand::ListPeers => {
             let request = GenericRequest { query: context.query() };

@@ -30,7 +30,7 @@ pub(crate) fn yes_no(yes: bool) -> String {
 }
 
 fn members(context: &Context, out: &mut dyn Write) -> Result<Exit, Failure> {
-    let mut client = context.client();
+    let client = context.client();
     let request = GenericRequest { query: context.query() };
     let reply: ServerMembersResponse = client.call("Status.Members", &request)?;
     // Whoever is asked says who leads as far as it knows; members are listed without it too.

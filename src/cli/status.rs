@@ -59,7 +59,7 @@ fn ask(context: &Context) -> Result<Overview, Failure> {
 fn part<R: Msg>(client: &mut Client, method: &str, request: &GenericRequest) -> Result<Part<R>, Failure> {
     match client.call(method, request) {
         Ok(reply) => Ok(Ok(reply)),
-        Err(client::Error::Refused(text)) => Ok(Err(text)),
+        Err(client::Error::Answered { text, .. }) => Ok(Err(text)),
         Err(error) => Err(error.into()),
     }
 }

@@ -17,11 +17,11 @@ use std::time::Duration;
 
 use crossbeam_channel::{RecvTimeoutError, unbounded};
 use rustix::process::{Pid, Signal, getpgrp, getppid, kill_process_group, set_parent_process_death_signal};
-use rustix::time::{ClockId, clock_gettime};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 
 use crate::base::time::Instant;
 use crate::cli::{Exit, Failure};
+use crate::client::boot_now as now;
 
 /// First argument of this use of the program.
 pub(crate) const MARK: &str = "__under-lock";
@@ -49,13 +49,6 @@ const READY: u8 = b'!';
 /// The guard looks at the clock at least this often: the wait for the pipe does not count the time that the machine
 /// sleeps, the clock does.
 const LOOK_PAUSE: Duration = Duration::from_secs(1);
-
-/// Time since the machine started, its sleep included: the same for all processes.
-pub(crate) fn now() -> Instant {
-    let time = clock_gettime(ClockId::Boottime);
-    let nanos = time.tv_sec.saturating_mul(1_000_000_000).saturating_add(time.tv_nsec);
-    Instant::from_nanos(u64::try_from(nanos).unwrap_or(0))
-}
 
 /// A line for whoever runs this; standard output is the command's.
 #[allow(clippy::print_stderr)]

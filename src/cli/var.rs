@@ -195,7 +195,7 @@ fn to_json(var: &Variable) -> Value {
 }
 
 fn list(context: &Context, out: &mut dyn Write, namespace: &str, filter: &str, prefix: &str) -> Result<Exit, Failure> {
-    let mut client = context.client();
+    let client = context.client();
     let mut all: Vec<VariableMetadata> = Vec::new();
     let mut next = String::new();
     loop {

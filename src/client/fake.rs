@@ -1,5 +1,6 @@
-//! A server for tests: threads that answer plain calls with what a closure says. Ends when its listener is dropped.
+//! A server for tests: threads that answer calls, plain or on yamux streams, with what a closure says.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::io::{Read, Write};
@@ -7,13 +8,18 @@ use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
+use crate::base::id::StreamId;
+use crate::base::time::Instant;
+use crate::mux::session::{Event, Limits, MuxSession, Side};
 use crate::wire::msgpack::{Encoder, Msg, Scan, Scanner};
 use crate::wire::rpc;
+use crate::wire::yamux::GoAway;
 
 /// What the fake does with a call.
 pub(crate) enum Act {
@@ -31,6 +37,91 @@ pub(crate) enum Act {
     Silence,
     /// Answers with these bytes, whatever they are.
     Bytes(Vec<u8>),
+    /// Answers with a body, or not at all, and then does this.
+    Then(Option<Vec<u8>>, Ending),
+}
+
+/// What a server does to a connection, or to a stream of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// Ends its bytes; under TLS without a word.
+    Fin,
+    /// Says so under TLS, then as [`Ending::Fin`].
+    Notify,
+    /// Sends an alert that nobody sealed.
+    Alert,
+    /// Resets it.
+    Rst,
+    /// Resets the stream.
+    StreamRst,
+    /// Ends the stream.
+    StreamFin,
+    /// Says that it goes away, and stays.
+    GoAway,
+    /// Says that it goes away and ends its bytes.
+    GoAwayFin,
+    /// Pings.
+    Ping,
+    /// Sends a byte more on the stream.
+    Stray,
+}
+
+/// A connection as the server sees it.
+pub(crate) enum Wire {
+    Plain(TcpStream),
+    Tls(Box<rustls::StreamOwned<rustls::ServerConnection, TcpStream>>),
+}
+
+impl Wire {
+    fn socket(&mut self) -> &mut TcpStream {
+        match self {
+            Wire::Plain(socket) => socket,
+            Wire::Tls(tls) => &mut tls.sock,
+        }
+    }
+
+    /// Ends the connection; false when it is none of its endings.
+    fn end(&mut self, how: Ending) -> io::Result<bool> {
+        match (how, &mut *self) {
+            (Ending::Notify, Wire::Tls(tls)) => {
+                tls.conn.send_close_notify();
+                tls.flush()?;
+            }
+            (Ending::Alert, _) => self.socket().write_all(&[21, 3, 3, 0, 2, 2, 80])?,
+            (Ending::Rst, _) => socket2::SockRef::from(&*self.socket()).set_linger(Some(Duration::ZERO))?,
+            (Ending::Fin | Ending::Notify | Ending::GoAwayFin, _) => {}
+            _ => return Ok(false),
+        }
+        if how != Ending::Rst {
+            self.socket().shutdown(std::net::Shutdown::Write)?;
+        }
+        Ok(true)
+    }
+}
+
+impl Read for Wire {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Wire::Plain(socket) => socket.read(into),
+            Wire::Tls(tls) => tls.read(into),
+        }
+    }
+}
+
+impl Write for Wire {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Wire::Plain(socket) => socket.write(bytes),
+            Wire::Tls(tls) => tls.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Wire::Plain(socket) => socket.flush(),
+            Wire::Tls(tls) => tls.flush(),
+        }
+    }
 }
 
 /// A reply with this value.
@@ -64,45 +155,152 @@ fn greet(
     tls: Option<Arc<rustls::ServerConfig>>,
     act: &dyn Fn(&str, &[u8]) -> Act,
 ) -> io::Result<()> {
-    let Some(tls) = tls else { return serve_rpc(&mut stream, act) };
+    stream.set_nodelay(true)?;
     let mut first = [0];
-    stream.read_exact(&mut first)?;
-    assert_eq!(first, [0x04]);
-    let session = rustls::ServerConnection::new(tls).unwrap();
-    serve_rpc(&mut rustls::StreamOwned::new(session, stream), act)
+    let mut wire = match tls {
+        None => Wire::Plain(stream),
+        Some(tls) => {
+            stream.read_exact(&mut first)?;
+            assert_eq!(first, [0x04]);
+            let session = rustls::ServerConnection::new(tls).unwrap();
+            Wire::Tls(Box::new(rustls::StreamOwned::new(session, stream)))
+        }
+    };
+    wire.read_exact(&mut first)?;
+    match first {
+        [0x01] => serve_rpc(wire, act),
+        [0x06] => Mux::new(wire).serve(act),
+        other => panic!("first byte {other:?}"),
+    }
 }
 
-fn serve_rpc(stream: &mut (impl Read + Write), act: &dyn Fn(&str, &[u8]) -> Act) -> io::Result<()> {
-    let mut first = [0];
-    stream.read_exact(&mut first)?;
-    assert_eq!(first, [0x01]);
-    loop {
-        let head = rpc::decode_request_head(&value(stream)?).unwrap();
-        let body = value(stream)?;
+/// What goes out for what is to be done: bytes, and what happens then.
+fn answer(act: Act, seq: u64, method: &str) -> (Vec<u8>, Option<Ending>, bool) {
+    let encode = |error: &str, body: &[u8]| {
         let mut e = Encoder::new();
-        let (error, body, close) = match act(&head.service_method, &body) {
-            Act::Reply(body) => ("", body, false),
-            Act::ReplyAndClose(body) => ("", body, true),
-            Act::Refuse(error) => (error, vec![0x80], false),
-            Act::RefuseAndClose(error) => (error, vec![0x80], true),
-            Act::Close => return Ok(()),
-            Act::Silence => {
-                let _ = stream.read(&mut [0]);
-                return Ok(());
-            }
-            Act::Bytes(bytes) => {
-                stream.write_all(&bytes)?;
-                stream.flush()?;
-                continue;
-            }
-        };
-        rpc::encode_reply_head(&mut e, error, head.seq, &head.service_method);
-        e.raw(&body);
-        stream.write_all(&e.out)?;
-        stream.flush()?;
-        if close {
+        rpc::encode_reply_head(&mut e, error, seq, method);
+        e.raw(body);
+        e.out
+    };
+    match act {
+        Act::Reply(body) => (encode("", &body), None, false),
+        Act::ReplyAndClose(body) => (encode("", &body), Some(Ending::Fin), false),
+        Act::Refuse(error) => (encode(error, &[0x80]), None, false),
+        Act::RefuseAndClose(error) => (encode(error, &[0x80]), Some(Ending::Fin), false),
+        Act::Close => (Vec::new(), Some(Ending::Fin), false),
+        Act::Silence => (Vec::new(), None, true),
+        Act::Bytes(bytes) => (bytes, None, false),
+        Act::Then(body, ending) => (body.map(|body| encode("", &body)).unwrap_or_default(), Some(ending), false),
+    }
+}
+
+fn serve_rpc(mut stream: Wire, act: &dyn Fn(&str, &[u8]) -> Act) -> io::Result<()> {
+    loop {
+        let head = rpc::decode_request_head(&value(&mut stream)?).unwrap();
+        let body = value(&mut stream)?;
+        let (bytes, ending, is_silent) = answer(act(&head.service_method, &body), head.seq, &head.service_method);
+        if is_silent {
+            let _ = stream.read(&mut [0]);
             return Ok(());
         }
+        stream.write_all(&bytes)?;
+        stream.flush()?;
+        match ending {
+            Some(Ending::Stray) => stream.write_all(&[0x80]).and_then(|()| stream.flush())?,
+            Some(ending) if stream.end(ending)? => return Ok(()),
+            _ => {}
+        }
+    }
+}
+
+/// The server's side of a yamux session.
+struct Mux {
+    wire: Wire,
+    session: MuxSession,
+    /// What came on each stream; the first byte too.
+    incoming: BTreeMap<StreamId, Vec<u8>>,
+}
+
+impl Mux {
+    fn new(wire: Wire) -> Mux {
+        let session = MuxSession::new(Side::Server, Limits::default(), Instant::ZERO);
+        Mux { wire, session, incoming: BTreeMap::new() }
+    }
+
+    fn serve(mut self, act: &dyn Fn(&str, &[u8]) -> Act) -> io::Result<()> {
+        let mut buffer = vec![0; 64 * 1024];
+        loop {
+            let count = self.wire.read(&mut buffer)?;
+            if count == 0 {
+                return Ok(());
+            }
+            self.session.handle_bytes(Instant::ZERO, &buffer[..count]);
+            while let Some(event) = self.session.poll_event() {
+                match event {
+                    Event::Opened(stream) => {
+                        self.session.accept(stream);
+                        self.incoming.insert(stream, Vec::new());
+                    }
+                    Event::Data(stream, range) => {
+                        self.session.consume(stream, range.len());
+                        self.incoming.entry(stream).or_default().extend_from_slice(&buffer[range]);
+                    }
+                    Event::Reset(stream) | Event::Closed(stream) => drop(self.incoming.remove(&stream)),
+                    _ => {}
+                }
+            }
+            self.flush()?;
+            let streams: Vec<StreamId> = self.incoming.keys().copied().collect();
+            for stream in streams {
+                if self.serve_stream(stream, act)? {
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Answers what is whole; true when the connection is over.
+    fn serve_stream(&mut self, stream: StreamId, act: &dyn Fn(&str, &[u8]) -> Act) -> io::Result<bool> {
+        while let Some(bytes) = self.incoming.get(&stream) {
+            let Some((0x01, rest)) = bytes.split_first() else { return Ok(false) };
+            let Some((head, rest)) = split(rest) else { return Ok(false) };
+            let Some((body, rest)) = split(rest) else { return Ok(false) };
+            let (head, body) = (rpc::decode_request_head(head).unwrap(), body.to_vec());
+            let rest = [&[0x01], rest].concat();
+            self.incoming.insert(stream, rest);
+            let (bytes, ending, _) = answer(act(&head.service_method, &body), head.seq, &head.service_method);
+            let _ = self.session.send(stream, &bytes);
+            match ending {
+                Some(Ending::StreamRst) => self.session.reset(stream),
+                Some(Ending::StreamFin) => self.session.finish(Instant::ZERO, stream),
+                Some(Ending::GoAway | Ending::GoAwayFin) => self.session.go_away(GoAway::Normal),
+                Some(Ending::Ping) => self.session.probe(),
+                Some(Ending::Stray) => drop(self.session.send(stream, &[0x80])),
+                _ => {}
+            }
+            self.flush()?;
+            if let Some(ending) = ending
+                && self.wire.end(ending)?
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let mut out = Vec::new();
+        self.session.take_output(&mut out);
+        self.wire.write_all(&out)?;
+        self.wire.flush()
+    }
+}
+
+/// One whole msgpack value, and what follows.
+fn split(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    match Scanner::default().scan(bytes, usize::MAX - 1).unwrap() {
+        Scan::Complete(len) => Some(bytes.split_at(len)),
+        Scan::Partial => None,
     }
 }
 

@@ -1,36 +1,105 @@
-//! A blocking client of the server's RPC port: one connection, one call at a time, a deadline on each.
+//! A blocking client of the server's RPC port: for programs, and for the command line.
 //!
-//! It speaks the plain net/rpc form (first byte 0x01, inside TLS if asked), which every server of this protocol has.
-//! It never multiplexes, never keeps a thread, and never sends a write twice once a byte of it was written. Given several
-//! addresses it goes on to the next when one cannot be reached; a read whose connection broke goes there too.
-//! Source: transport notes, sections 1, 2, 4 and 7.
+//! A [`Client`] is cheap to clone and may be used from many threads at once. Each call has a deadline, and an
+//! [`Error`] says by its [`Class`] whether the call surely changed nothing, or whether nobody knows.
+//!
+//! - Connections are kept in a pool, yamux or plain, inside TLS if asked, and looked at before each use ([`PoolLimits`]).
+//! - Calls are made again by class: reads always; writes only when the first try surely changed nothing. A write is
+//!   never silently made twice. See the table in the docs of this module's source, `retry.rs`.
+//! - In a [`Session`] writes are made again after any failure, and are carried out exactly once.
+//! - [`Variables`], [`Nodes`], [`Watch`], [`LockGuard`] and [`Events`] say what the calls mean.
+//!
+//! ```
+//! use std::time::Duration;
+//! use holdfast::client::{Class, Client, Settings};
+//! use holdfast::wire::body::query::GenericRequest;
+//! use holdfast::wire::msgpack::Raw;
+//!
+//! let client = Client::new(Settings { timeout: Duration::from_secs(2), ..Settings::new("127.0.0.1:1") });
+//! let nobody = client.call::<_, Raw>("Status.Ping", &GenericRequest::default()).unwrap_err();
+//! assert_eq!(nobody.class(), Class::NotSent);
+//! assert_eq!(client.counters().errors(Class::NotSent), 1);
+//! ```
+//!
+//! Source: transport notes, sections 1, 2, 4 and 7; requirements R2.1 to R2.38, R3.1 to R3.18.
 
 pub mod body;
+mod book;
 mod call;
+mod clock;
+mod counters;
 mod error;
+mod events;
+mod keeper;
+mod link;
+mod lock;
+mod mux_link;
+mod pool;
+mod retry;
+mod scope;
+mod session;
 mod socket;
+mod stamp;
 mod stream;
 mod tls;
+mod vars;
+mod watch;
 
-use std::io;
-use std::net::{TcpStream, ToSocketAddrs};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::api;
 use crate::api::Access;
-pub use crate::client::error::Error;
+use crate::base::rng::Rng;
+pub use crate::client::counters::Counters;
+pub use crate::client::error::{Class, Error, Place};
+pub use crate::client::events::{Events, Heard};
+pub use crate::client::lock::{LockGuard, LockOptions};
+pub use crate::client::pool::PoolLimits;
+pub use crate::client::scope::{Caller, Scope};
+pub use crate::client::session::{Outcome, Session, SessionOptions};
 pub use crate::client::stream::Stream;
 pub use crate::client::tls::{ServerName, TlsError, TlsFiles, TlsSettings, load_tls};
+pub use crate::client::vars::{Nodes, Variables, Written};
+pub use crate::client::watch::Watch;
 use crate::wire::first_byte::FirstByte;
 use crate::wire::msgpack::Msg;
 
-use crate::client::socket::{Channel, TimedSocket};
+pub(crate) use crate::client::clock::boot_now;
+pub(crate) use crate::client::lock::new_id;
+
+use crate::client::counters::Counting;
+use crate::client::keeper::Keeper;
+use crate::client::pool::{Pool, unreachable};
+use crate::client::retry::Kind;
 
 /// Bytes of one reply at most; a longer one ends the connection.
 pub const MAX_REPLY_BYTES: usize = 64 * 1024 * 1024;
 
-/// Connections that a call is tried on, while not a byte of it was written (R3.11).
-const TRIES: u32 = 3;
+/// How long a call may take unless the settings say otherwise.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// What a connection speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Speech {
+    /// Calls on a stream of a yamux session (first byte 0x06): what came between two calls, as pings do, is no sign of
+    /// death, and a call that is given up does not cost its connection.
+    #[default]
+    Multiplexed,
+    /// Calls straight on the connection (first byte 0x01): the least for a program that makes a call or two.
+    Plain,
+}
+
+impl Speech {
+    fn first_byte(self) -> FirstByte {
+        match self {
+            Speech::Multiplexed => FirstByte::MultiplexV2,
+            Speech::Plain => FirstByte::Rpc,
+        }
+    }
+}
 
 /// Where to connect, and how.
 #[derive(Clone, Debug)]
@@ -40,181 +109,166 @@ pub struct Settings {
     pub address: String,
     /// TLS, when the server wants it.
     pub tls: Option<TlsSettings>,
-    /// How long one call may take, the connection it needs included. (Looking a name up is not bounded by it: the
-    /// system's resolver has limits of its own.)
+    /// How long one call may take, with the connection it needs and all its tries. (Looking a name up is not bounded
+    /// by it: the system's resolver has limits of its own.)
     pub timeout: Duration,
-}
-
-/// A connection to one server, made when a call first needs it and again after an error.
-#[derive(Debug)]
-pub struct Client {
-    settings: Settings,
-    connection: Option<Channel>,
-    /// Which address is tried first: the one that was reached last.
-    preferred: usize,
-    /// Number of the last request; counted over all connections, as Go clients do.
-    last_seq: u64,
-}
-
-impl Client {
-    /// A client that has not connected yet.
-    pub fn new(settings: Settings) -> Client {
-        Client { settings, connection: None, preferred: 0, last_seq: 0 }
-    }
-
-    /// Where it connects to, or did last.
-    pub fn address(&self) -> &str {
-        let addresses = self.settings.addresses();
-        addresses.get(self.preferred).copied().unwrap_or(&self.settings.address)
-    }
-
-    /// Calls `method` with `request` and waits for its reply, for as long as the settings say.
-    ///
-    /// # Errors
-    /// By class, see [`Error`]. A server's refusal closes the connection too, as Go clients do: some servers hang up
-    /// after one.
-    pub fn call<Q: Msg, R: Msg>(&mut self, method: &str, request: &Q) -> Result<R, Error> {
-        self.call_within(method, request, self.settings.timeout)
-    }
-
-    /// The same with a limit of its own, as blocking queries need.
-    ///
-    /// # Errors
-    /// As [`Client::call`].
-    pub fn call_within<Q: Msg, R: Msg>(&mut self, method: &str, request: &Q, limit: Duration) -> Result<R, Error> {
-        let deadline = Instant::now() + limit;
-        self.last_seq += 1;
-        let bytes = call::encode_request(self.last_seq, method, &request.to_bytes());
-        let others = self.settings.addresses().len() > 1;
-        let kept = self.take_kept();
-        let mut reused = kept.is_some();
-        let mut answer = match kept {
-            Some(channel) => self.exchange(channel, &bytes, deadline),
-            None => self.dial_and_exchange(&bytes, deadline),
-        };
-        // A connection that turned out to be dead before it took a byte costs a new connection, no more.
-        for _ in 1..TRIES {
-            if !matches!(answer, Err(Error::NotSent(_))) {
-                break;
-            }
-            self.preferred += usize::from(others && !reused);
-            reused = false;
-            answer = self.dial_and_exchange(&bytes, deadline);
-        }
-        // Whatever became of a read does not matter: another server may know the answer.
-        if matches!(answer, Err(Error::Broken(_))) && others && is_read(method) {
-            self.preferred += 1;
-            answer = self.dial_and_exchange(&bytes, deadline);
-        }
-        let body = answer?;
-        R::from_bytes(&body).map_err(|error| Error::Malformed(format!("{method}: {error}")))
-    }
-
-    /// The connection that was kept, when one look at it finds nothing wrong.
-    fn take_kept(&mut self) -> Option<Channel> {
-        let mut kept = self.connection.take()?;
-        match kept.liveness() {
-            Ok(()) => Some(kept),
-            Err(dead) => {
-                // R3.13
-                log::info!("closing bad idle connection: server={} error={}", self.address(), dead.text());
-                None
-            }
-        }
-    }
-
-    /// Opens a streaming call on a connection of its own: header, ack, argument. What follows is the stream's.
-    ///
-    /// # Errors
-    /// As [`Client::call`]; a refused header is [`Error::Refused`].
-    pub fn stream<Q: Msg>(&self, method: &str, argument: &Q) -> Result<Stream, Error> {
-        let deadline = Instant::now() + self.settings.timeout;
-        let (channel, _) = self.dial(FirstByte::Streaming, deadline)?;
-        Stream::open(channel, method, &argument.to_bytes(), deadline)
-    }
-
-    /// Sends a request and reads its reply's body; keeps the connection when that went well.
-    fn exchange(&mut self, mut channel: Channel, request: &[u8], deadline: Instant) -> Result<Vec<u8>, Error> {
-        let (body, keeps) = call::exchange(&mut channel, request, self.last_seq, deadline)?;
-        self.connection = keeps.then_some(channel);
-        Ok(body)
-    }
-
-    fn dial_and_exchange(&mut self, request: &[u8], deadline: Instant) -> Result<Vec<u8>, Error> {
-        let (channel, reached) = self.dial(FirstByte::Rpc, deadline)?;
-        self.preferred = reached;
-        self.exchange(channel, request, deadline)
-    }
-
-    /// Connects to the first server that can be reached; says which. Each has its share of the time that is left.
-    fn dial(&self, speech: FirstByte, deadline: Instant) -> Result<(Channel, usize), Error> {
-        let addresses = self.settings.addresses();
-        let mut causes = Vec::new();
-        for nth in 0..addresses.len() {
-            let at = (self.preferred + nth) % addresses.len();
-            let Some(address) = addresses.get(at) else { break };
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() && causes.is_empty() {
-                return Err(Error::Deadline { sent: false });
-            }
-            let others = u32::try_from(addresses.len() - nth).unwrap_or(u32::MAX);
-            match self.dial_one(address, speech, Instant::now() + left / others) {
-                Ok(channel) => return Ok((channel, at)),
-                Err(cause) => causes.push((*address, cause)),
-            }
-        }
-        Err(unreachable(&causes))
-    }
-
-    /// Connects, with TLS if it is set, and says what will be spoken.
-    fn dial_one(&self, address: &str, speech: FirstByte, deadline: Instant) -> io::Result<Channel> {
-        let socket = connect(address, deadline)?;
-        let mut channel = match &self.settings.tls {
-            None => Channel::plain(socket),
-            Some(tls) => Channel::secure(socket, tls, deadline)?,
-        };
-        channel.greet(speech)?;
-        Ok(channel)
-    }
+    /// What connections speak.
+    pub speech: Speech,
+    /// Whether a call that found no leader at any address is tried until its deadline, or each address once.
+    pub waits_for_leader: bool,
+    /// How many connections are kept, and for how long.
+    pub pool: PoolLimits,
 }
 
 impl Settings {
+    /// For the server at this address, or these with commas between, in clear.
+    pub fn new(address: impl Into<String>) -> Settings {
+        Settings {
+            address: address.into(),
+            tls: None,
+            timeout: DEFAULT_TIMEOUT,
+            speech: Speech::default(),
+            waits_for_leader: true,
+            pool: PoolLimits::default(),
+        }
+    }
+
     /// The addresses, each by itself.
     pub fn addresses(&self) -> Vec<&str> {
         self.address.split(',').map(str::trim).filter(|address| !address.is_empty()).collect()
     }
 }
 
+/// What all handles of a client share.
+#[derive(Debug)]
+pub(crate) struct Core {
+    settings: Arc<Settings>,
+    counters: Arc<Counting>,
+    pool: Pool,
+    /// Which address is tried first: the one that answered last.
+    preferred: AtomicUsize,
+    /// Number of the last request; counted over all connections, as Go clients do.
+    last_seq: AtomicU64,
+    /// Only pauses come from it.
+    rng: Mutex<Rng>,
+    keeper: Keeper,
+}
+
+/// A client of one server, or of several that are one cluster. Clones share connections and counters.
+///
+/// ```no_run
+/// use holdfast::client::{Client, Settings};
+/// use holdfast::wire::body::query::GenericRequest;
+///
+/// let client = Client::new(Settings::new("10.0.0.1:4647, 10.0.0.2:4647, 10.0.0.3:4647"));
+/// let leader: String = client.call("Status.Leader", &GenericRequest::default())?;
+/// println!("{leader} leads, says {}", client.address());
+/// # Ok::<(), holdfast::client::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Client {
+    core: Arc<Core>,
+}
+
+impl Client {
+    /// A client that has not connected yet.
+    pub fn new(settings: Settings) -> Client {
+        let settings = Arc::new(settings);
+        let counters = Arc::new(Counting::default());
+        let pool = Pool::new(Arc::clone(&settings), Arc::clone(&counters));
+        Client {
+            core: Arc::new(Core {
+                settings,
+                counters,
+                pool,
+                preferred: AtomicUsize::new(0),
+                last_seq: AtomicU64::new(0),
+                rng: Mutex::new(Rng::from_seed(RandomState::new().hash_one(0))),
+                keeper: Keeper::default(),
+            }),
+        }
+    }
+
+    /// Which server answered last, or will be asked first.
+    pub fn address(&self) -> &str {
+        let addresses = self.core.pool.addresses();
+        addresses.get(self.core.preferred.load(Ordering::Relaxed)).unwrap_or(&self.core.settings.address)
+    }
+
+    /// How it was set up.
+    pub fn settings(&self) -> &Settings {
+        &self.core.settings
+    }
+
+    /// What it counted so far.
+    pub fn counters(&self) -> Counters {
+        self.core.counters.read()
+    }
+
+    /// Calls `method` with `request` and waits for its reply, for as long as the settings say.
+    ///
+    /// # Errors
+    /// By class, see [`Error`]. A write that may have been carried out is [`Error::OutcomeUnknown`].
+    pub fn call<Q: Msg, R: Msg>(&self, method: &str, request: &Q) -> Result<R, Error> {
+        self.call_within(method, request, self.core.settings.timeout)
+    }
+
+    /// The same with a limit of its own, as blocking queries need.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub fn call_within<Q: Msg, R: Msg>(&self, method: &str, request: &Q, limit: Duration) -> Result<R, Error> {
+        let body = self.call_bytes(method, request.to_bytes(), limit)?;
+        R::from_bytes(&body).map_err(|error| Error::Malformed(format!("{method}: {error}")))
+    }
+
+    /// The same with bodies as they travel.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub fn call_bytes(&self, method: &str, body: Vec<u8>, limit: Duration) -> Result<Vec<u8>, Error> {
+        let kind = if is_read(method) { Kind::Read } else { Kind::Write };
+        let answer = self.core.perform(method, kind, Instant::now() + limit, &mut || Some(body.clone()));
+        answer.map_err(|failed| match kind {
+            Kind::Write => self.told(failed.error.of_write(None)),
+            _ => failed.error,
+        })
+    }
+
+    /// Counts an unknown outcome where it is told.
+    fn told(&self, error: Error) -> Error {
+        if matches!(&error, Error::OutcomeUnknown { cause, .. } if cause.class() != Class::OutcomeUnknown) {
+            self.core.counters.error(Class::OutcomeUnknown);
+        }
+        error
+    }
+
+    /// Opens a streaming call on a connection of its own: header, ack, argument. What follows is the stream's.
+    ///
+    /// # Errors
+    /// As [`Client::call`]; a refused header is [`Error::Answered`].
+    pub fn stream<Q: Msg>(&self, method: &str, argument: &Q) -> Result<Stream, Error> {
+        let deadline = Instant::now() + self.core.settings.timeout;
+        let addresses = self.core.pool.addresses();
+        let first = self.core.preferred.load(Ordering::Relaxed);
+        let mut causes = Vec::new();
+        for nth in 0..addresses.len() {
+            let at = (first + nth) % addresses.len();
+            let Some(address) = addresses.get(at) else { break };
+            let left = deadline.saturating_duration_since(Instant::now());
+            let others = u32::try_from(addresses.len() - nth).unwrap_or(u32::MAX);
+            match self.core.pool.dial(address, FirstByte::Streaming, Instant::now() + left / others) {
+                Ok(channel) => return Stream::open(channel, method, &argument.to_bytes(), deadline),
+                Err(cause) => causes.push((address.as_str(), cause)),
+            }
+        }
+        Err(unreachable(&causes))
+    }
+}
+
 /// Whether a call that was sent and not answered may be sent again.
 fn is_read(method: &str) -> bool {
     api::method(method).is_ok_and(|method| method.access != Access::Write)
-}
-
-/// Tries each address the name has, until one answers.
-fn connect(name: &str, deadline: Instant) -> io::Result<TimedSocket> {
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for address in name.to_socket_addrs()? {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        match TcpStream::connect_timeout(&address, left) {
-            Ok(stream) => return TimedSocket::new(stream, deadline),
-            Err(cause) => last = cause,
-        }
-    }
-    Err(last)
-}
-
-/// One cause as it is; several with their addresses.
-fn unreachable(causes: &[(&str, io::Error)]) -> Error {
-    let all: Vec<&str> = causes.iter().map(|(address, _)| *address).collect();
-    let cause = match causes {
-        [] => "no address is given".to_owned(),
-        [(_, cause)] => cause.to_string(),
-        _ => causes.iter().map(|(address, cause)| format!("{address}: {cause}")).collect::<Vec<_>>().join("; "),
-    };
-    Error::Connect { address: all.join(", "), cause }
 }
 
 #[cfg(test)]

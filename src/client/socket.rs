@@ -9,12 +9,28 @@ use rustix::io::Errno;
 use rustix::net::RecvFlags;
 
 use crate::client::tls::TlsSettings;
-use crate::conn::liveness;
-use crate::conn::liveness::{Dead, Look, Meant};
 use crate::wire::first_byte::FirstByte;
 
 /// Bytes of one look at a connection that was kept.
 const LOOK_BYTES: usize = 4096;
+
+/// Bytes that may come while no answer is owed; a peer that sends more is not listened to any longer.
+const LOOK_BYTES_MAX: usize = 256 * 1024;
+
+/// What one look at a channel gave.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    /// The peer's bytes ended.
+    pub(crate) ended: bool,
+    /// Reading failed.
+    pub(crate) failed: bool,
+    /// Bytes came, of whichever layer.
+    pub(crate) any: bool,
+    /// TLS says that the peer has closed, or cannot read it.
+    pub(crate) closed: bool,
+    /// What came for the layer above.
+    pub(crate) data: Vec<u8>,
+}
 
 /// A socket with a deadline; reads and writes past it fail with `TimedOut`.
 #[derive(Debug)]
@@ -109,42 +125,48 @@ impl Channel {
         self.socket().written
     }
 
-    /// One look, without waiting, at whether the server hung up or spoke out of turn since the last call. TLS takes its
-    /// own bytes in first: tickets and key updates are no answer.
-    ///
-    /// # Errors
-    /// Why it must not be used.
-    pub(crate) fn liveness(&mut self) -> Result<(), Dead> {
-        liveness::verdict(self.look())
+    /// Whether bytes are counted as they were given, or as TLS wrapped them.
+    pub(crate) fn is_secure(&self) -> bool {
+        matches!(self, Channel::Secure(_))
+    }
+
+    /// One look, without waiting and without a change to the descriptor, at what came since the last call (R3.1 to
+    /// R3.4). TLS takes its own bytes in first: tickets and key updates are no answer.
+    pub(crate) fn look(&mut self) -> Seen {
+        let mut seen = Seen::default();
+        let mut bytes = [0; LOOK_BYTES];
+        if let Channel::Secure(stream) = self {
+            drain(&mut stream.conn, &mut seen);
+        }
+        loop {
+            let read = match rustix::net::recv(&self.socket().stream, &mut bytes[..], RecvFlags::DONTWAIT) {
+                Ok((0, _)) => {
+                    seen.ended = true;
+                    return seen;
+                }
+                Ok((count, _)) => bytes.get(..count).unwrap_or_default(),
+                Err(Errno::AGAIN) => return seen,
+                Err(Errno::INTR) => continue,
+                Err(_) => {
+                    seen.failed = true;
+                    return seen;
+                }
+            };
+            seen.any = true;
+            match self {
+                Channel::Plain(_) => seen.data.extend_from_slice(read),
+                Channel::Secure(stream) => take_in(&mut stream.conn, read, &mut seen),
+            }
+            let enough = read.len() < LOOK_BYTES || seen.closed || seen.data.len() > LOOK_BYTES_MAX;
+            if enough {
+                return seen;
+            }
+        }
     }
 
     #[cfg(test)]
     pub(crate) fn descriptor(&self) -> &TcpStream {
         &self.socket().stream
-    }
-
-    #[cfg(test)]
-    pub(crate) fn looks_alive(&mut self) -> bool {
-        self.liveness().is_ok()
-    }
-
-    /// Reads what has come, on the raw socket and without waiting (R3.1 to R3.4).
-    fn look(&mut self) -> Look {
-        let mut bytes = [0; LOOK_BYTES];
-        loop {
-            let read = match rustix::net::recv(&self.socket().stream, &mut bytes[..], RecvFlags::DONTWAIT) {
-                Ok((0, _)) => return Look::End,
-                Ok((count, _)) => bytes.get(..count).unwrap_or_default(),
-                Err(Errno::AGAIN) => return Look::Nothing,
-                Err(Errno::INTR) => continue,
-                Err(_) => return Look::Failed,
-            };
-            let Channel::Secure(stream) = self else { return Look::Bytes(Meant::Raw) };
-            let meant = take_in(&mut stream.conn, read);
-            if liveness::verdict(Look::Bytes(meant)).is_err() || read.len() < LOOK_BYTES {
-                return Look::Bytes(meant);
-            }
-        }
     }
 
     fn socket(&self) -> &TimedSocket {
@@ -187,17 +209,26 @@ impl Write for Channel {
     }
 }
 
-/// Bytes that a session takes between two calls.
-fn take_in(session: &mut rustls::ClientConnection, mut bytes: &[u8]) -> Meant {
-    let (mut closed, mut data) = (false, false);
-    while !bytes.is_empty() && !closed && !data {
+/// Bytes that TLS takes between two calls.
+fn take_in(session: &mut rustls::ClientConnection, mut bytes: &[u8], seen: &mut Seen) {
+    while !bytes.is_empty() && !seen.closed {
         match session.read_tls(&mut bytes).map(|_| session.process_new_packets()) {
             Ok(Ok(state)) => {
-                closed = state.peer_has_closed();
-                data = state.plaintext_bytes_to_read() > 0;
+                seen.closed = state.peer_has_closed();
+                drain(session, seen);
             }
-            Ok(Err(_)) | Err(_) => closed = true,
+            Ok(Err(_)) | Err(_) => seen.closed = true,
         }
     }
-    Meant::Tls { closed, data }
+}
+
+/// What TLS has unwrapped.
+fn drain(session: &mut rustls::ClientConnection, seen: &mut Seen) {
+    let mut bytes = [0; LOOK_BYTES];
+    while let Ok(count) = session.reader().read(&mut bytes) {
+        if count == 0 {
+            return;
+        }
+        seen.data.extend_from_slice(bytes.get(..count).unwrap_or_default());
+    }
 }

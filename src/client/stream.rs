@@ -38,7 +38,7 @@ impl Stream {
         let ack = stream.value()?.ok_or_else(|| Error::NotSent("the server closed the connection".to_owned()))?;
         let ack = StreamingAck::from_bytes(&ack).map_err(|error| Error::Malformed(error.to_string()))?;
         if !ack.error.is_empty() {
-            return Err(Error::Refused(ack.error));
+            return Err(Error::answered(ack.error));
         }
         stream.before = stream.channel.bytes_written();
         stream.send(argument)?;

@@ -116,17 +116,11 @@ enum Ended<T> {
 }
 
 fn ended<T>(result: Result<T, client::Error>) -> Ended<T> {
-    use client::Error;
     match result {
         Ok(value) => Ended::Done(value),
         Err(error) => {
             let text = Failure::from(error.clone()).to_string();
-            let is_unknown = match &error {
-                Error::Refused(text) => text.contains("outcome unknown"),
-                Error::Broken(_) | Error::Malformed(_) | Error::Deadline { sent: true } => true,
-                Error::Connect { .. } | Error::NotSent(_) | Error::Deadline { sent: false } => false,
-            };
-            if is_unknown { Ended::Unknown(text) } else { Ended::Failed(text) }
+            if !error.class().surely_not_applied() { Ended::Unknown(text) } else { Ended::Failed(text) }
         }
     }
 }
@@ -463,8 +457,8 @@ mod tests {
         use client::Error;
         let is_unknown = |error| matches!(ended::<()>(Err(error)), Ended::Unknown(_));
         for (error, unknown) in [
-            (Error::Refused("No cluster leader".to_owned()), false),
-            (Error::Refused("rpc error: outcome unknown: leader lost".to_owned()), true),
+            (Error::answered("No cluster leader"), false),
+            (Error::answered("rpc error: outcome unknown: leader lost"), true),
             (Error::Connect { address: String::new(), cause: String::new() }, false),
             (Error::NotSent(String::new()), false),
             (Error::Broken(String::new()), true),

@@ -246,7 +246,7 @@ pub(crate) fn append(request: &impl Msg, body: &mut Vec<u8>) {
 /// The last refusal, when a node could not be removed.
 pub(crate) fn deregister(context: &Context, client: &mut Client, nodes: &[BenchNode]) -> Result<(), Failure> {
     let mut outcome: Result<(), client::Error> = Ok(());
-    let mut remove = |nodes: &[BenchNode]| {
+    let remove = |nodes: &[BenchNode]| {
         let node_ids = nodes.iter().map(|node| node.id.clone()).collect();
         let request = NodeBatchDeregisterRequest { node_ids, write: write_request(&context.region, &context.token) };
         client.call::<_, Raw>("Node.BatchDeregister", &request)

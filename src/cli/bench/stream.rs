@@ -35,7 +35,7 @@ pub(crate) fn run(bench: &Bench<'_>, shape: Shape, writes: usize, settle: Durati
     report.parameter("writes", writes);
     report.parameter("settle", format!("{settle:?}"));
     let vars = BenchVars::new(bench, PATHS, 100);
-    let mut writer = bench.context.client();
+    let writer = bench.context.client();
     writer.call::<_, Raw>(PING, &GenericRequest { query: bench.query() })?;
     let mut net = bench.net(Speech::Multiplex, shape.streams, shape.connections)?;
     closed_loop::connect(&mut net, shape.connections, bench.patience())?;

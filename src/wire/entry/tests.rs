@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::var::{Sealed, VarOp, VarOpKind};
 use super::*;
 use crate::wire::body::session::SessionKey;
-use crate::wire::msgpack::Bytes;
+use crate::wire::msgpack::{Bytes, Msg};
 
 fn texts() -> impl Strategy<Value = BTreeMap<String, String>> {
     btree_map(".{0,8}", ".{0,8}", 0..3)

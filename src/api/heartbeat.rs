@@ -7,6 +7,7 @@ use crate::base::id::Index;
 use crate::state::State;
 use crate::state::node::{Node, NodeStatus};
 use crate::wire::body::node_call::{NodeServerInfo, NodeUpdateResponse, NodeUpdateStatusRequest};
+use crate::wire::class::HEARTBEAT_NOT_RESET;
 use crate::wire::entry::Command;
 
 use super::answer::{Answer, Failure, PERMISSION_DENIED, arguments, body_with, nanos};
@@ -108,7 +109,7 @@ fn reply(
 /// Nomad's text when leadership was lost meanwhile: timers are the leader's.
 pub(super) fn heard(node: &Node, effects: &mut Vec<Effect>, ctx: &Ctx) -> Result<i64, Failure> {
     if !ctx.is_leader {
-        return Err("failed to reset heartbeat since server is not leader".into());
+        return Err(HEARTBEAT_NOT_RESET.into());
     }
     effects.push(Effect::ResetHeartbeat(node.id.clone()));
     Ok(nanos(ctx.heartbeat_ttl))

@@ -6,7 +6,7 @@ use crate::base::id::{CallId, ConnId, StreamId};
 use crate::base::metric::Id;
 use crate::base::time::Instant;
 use crate::conn::Answer;
-use crate::wire::class::{Class, OUTCOME_UNKNOWN, SESSION_EXPIRED};
+use crate::wire::class::Class;
 
 use super::Server;
 use super::calls::{Origin, Phase};
@@ -46,8 +46,7 @@ impl Server {
     /// whatever words are in it, but for those about sessions.
     pub(super) fn send_answer(&mut self, now: Instant, id: CallId, parked: Option<&Query>, result: &ReplyResult) {
         let class = match result {
-            ReplyResult::Error(text) if text.starts_with(SESSION_EXPIRED) => Class::SessionExpired,
-            ReplyResult::Error(text) if text.starts_with(OUTCOME_UNKNOWN) => Class::OutcomeUnknown,
+            ReplyResult::Error(text) => Class::of_handler(text),
             _ => Class::Refused,
         };
         self.send_answer_of(now, id, parked, result, class);

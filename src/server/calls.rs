@@ -19,6 +19,7 @@ use crate::consensus::Proposal;
 use crate::wire::body::node_call::NodeSpecificRequest;
 use crate::wire::body::query::{RouteFields, route_fields};
 use crate::wire::body::session::WriteStamp;
+use crate::wire::class::HEARTBEAT_NOT_RESET;
 use crate::wire::entry::session::SessionStamp;
 use crate::wire::msgpack::Msg;
 
@@ -367,6 +368,12 @@ impl Server {
                 self.forward_to_leader(now, id)
             }
             Outcome::Reply(reply) if self.may_be_behind(now, id, &reply.result) => self.catch_up(now, id),
+            // Heartbeats can be made twice: whoever leads now sets the timer.
+            Outcome::Reply(Reply { result: ReplyResult::Error(text), .. })
+                if text == HEARTBEAT_NOT_RESET && !self.leader.view().is_self =>
+            {
+                self.hold(now, id);
+            }
             Outcome::Reply(reply) => self.answer(now, id, reply),
             Outcome::Park(park) => self.park(now, id, park),
             Outcome::Propose { command, finish } => {

@@ -35,16 +35,20 @@ pub const SESSION_EXPIRED: &str = "session expired";
 /// The text where state bound to a leadership outlived it.
 pub const STALE_BINDING: &str = "stale binding";
 
+/// The text of a heartbeat that was written by a leader which could not set the node's timer any more.
+pub const HEARTBEAT_NOT_RESET: &str = "failed to reset heartbeat since server is not leader";
+
 /// What each hop, and some layers between, put before an error (R1.77, R2.38).
 const PREFIX: &str = "rpc error: ";
 
 /// The ends and beginnings by which texts are known: ours and those of other peers.
-const TEXTS: [(&str, At, Class); 12] = [
+const TEXTS: [(&str, At, Class); 13] = [
     (OUTCOME_UNKNOWN, At::Start, Class::OutcomeUnknown),
     (SESSION_EXPIRED, At::Start, Class::SessionExpired),
     (STALE_BINDING, At::Start, Class::StaleBinding),
     ("leadership lost while committing log", At::End, Class::LeadershipLost),
     ("raft is already shutdown", At::End, Class::LeadershipLost),
+    (HEARTBEAT_NOT_RESET, At::End, Class::LeadershipLost),
     ("No cluster leader", At::End, Class::NotLeader),
     ("Not ready to serve consistent reads", At::End, Class::NotLeader),
     ("node is not the leader", At::End, Class::NotLeader),
@@ -107,6 +111,17 @@ impl Class {
         known.map_or(Class::Refused, |(_, _, class)| *class)
     }
 
+    /// The class of an error that a handler gave: a refusal, whatever words of its caller are in it, but for a few whole
+    /// texts.
+    pub fn of_handler(text: &str) -> Class {
+        match text {
+            SESSION_EXPIRED => Class::SessionExpired,
+            HEARTBEAT_NOT_RESET => Class::LeadershipLost,
+            text if text.starts_with(OUTCOME_UNKNOWN) => Class::OutcomeUnknown,
+            _ => Class::Refused,
+        }
+    }
+
     /// Whether the call surely changed nothing, so that making it again cannot do it twice.
     pub fn surely_not_applied(self) -> bool {
         !matches!(self, Class::Broken | Class::LeadershipLost | Class::OutcomeUnknown)
@@ -152,6 +167,7 @@ mod tests {
             ("leadership transfer in progress", Class::NotLeader),
             ("leadership lost while committing log", Class::LeadershipLost),
             ("raft is already shutdown", Class::LeadershipLost),
+            ("failed to reset heartbeat since server is not leader", Class::LeadershipLost),
             ("failed to get conn: connection refused", Class::NotSent),
             ("lead thread didn't get connection", Class::NotSent),
             ("outcome unknown: the leader was lost after the write was sent", Class::OutcomeUnknown),
@@ -173,6 +189,14 @@ mod tests {
             }
         }
         assert_eq!(Class::of_text("RPC Error:: 503,No cluster leader"), Class::NotLeader);
+    }
+
+    #[test]
+    fn what_a_handler_says_is_a_refusal_but_for_a_few_texts() {
+        assert_eq!(Class::of_handler("No cluster leader"), Class::Refused);
+        assert_eq!(Class::of_handler("session expired"), Class::SessionExpired);
+        assert_eq!(Class::of_handler("outcome unknown: its answer is lost"), Class::OutcomeUnknown);
+        assert_eq!(Class::of_handler(HEARTBEAT_NOT_RESET), Class::LeadershipLost);
     }
 
     #[test]

@@ -309,7 +309,7 @@ impl Server {
                     Toward::Leader | Toward::Node { .. } => self.hold(now, id),
                     Toward::Region { rest, mut causes } => {
                         causes.push(format!("{}: stream closed", elsewhere.to));
-                        self.after_region_loss(now, id, rest, causes);
+                        self.after_region_loss(now, id, (rest, elsewhere.to), causes);
                     }
                 }
             }
@@ -333,10 +333,19 @@ impl Server {
         }
     }
 
-    /// A read was lost in another region: another server of it is asked.
-    fn after_region_loss(&mut self, now: Instant, id: CallId, mut rest: Vec<Arc<str>>, causes: Vec<String>) {
+    /// A read was lost in another region: another server of it is asked, or the last one once more, over a connection
+    /// made for it (R3.11).
+    fn after_region_loss(
+        &mut self,
+        now: Instant,
+        id: CallId,
+        (mut rest, last): (Vec<Arc<str>>, Arc<str>),
+        causes: Vec<String>,
+    ) {
+        let losses = self.active(id).map_or(MAX_LOSSES, |active| active.losses);
         match rest.pop() {
             Some(next) => self.carry(now, id, next, Toward::Region { rest, causes }),
+            None if losses < MAX_LOSSES => self.carry(now, id, last, Toward::Region { rest, causes }),
             None => self.answer_error(now, id, &retry::told("stream closed")),
         }
     }

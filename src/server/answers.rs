@@ -24,6 +24,9 @@ impl Server {
             }
             _ => None,
         };
+        if unsure.is_some() {
+            self.metrics.count(Id::OutcomeUnknown);
+        }
         let text = unsure.unwrap_or_else(|| text.to_owned());
         let class = Class::of_text(&text);
         self.send_answer_of(now, id, None, &ReplyResult::Error(text), class);

@@ -297,12 +297,8 @@ impl Server {
     /// Whether a call is a write that can be given a stamp: it is a plain one, of this region, and is answered by an
     /// entry of its own.
     pub(in crate::server) fn can_be_stamped(&mut self, id: CallId) -> bool {
-        self.active(id).is_some_and(|active| {
-            active.stamp.is_none()
-                && !active.fields.hop
-                && !active.fields.forwarded
-                && active.query.method.takes_stamp()
-        })
+        self.active(id)
+            .is_some_and(|active| active.stamp.is_none() && !active.fields.hop && active.query.method.takes_stamp())
     }
 }
 

@@ -219,6 +219,13 @@ impl Session {
         Ok(outcome)
     }
 
+    /// The secret key of a session of this handle, in hexadecimal digits, for whoever is to ask later what became of a
+    /// write (`holdfast session outcome`).
+    pub fn key_text(&self, session: u64) -> Option<String> {
+        let key = self.core.book().key(session)?;
+        Some(key.0.iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+
     /// Closes the session, whoever else has a handle of it; a later write opens another.
     ///
     /// # Errors

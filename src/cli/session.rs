@@ -21,8 +21,8 @@ use crate::wire::body::session::{
 pub(crate) fn run(context: &Context, out: &mut dyn Write, command: &SessionCommand) -> Result<Exit, Failure> {
     match command {
         SessionCommand::Ls => list(context, out),
-        SessionCommand::Outcome { key_file, id, sequence } => {
-            let key = read_key(&read_input(key_file)?)?;
+        SessionCommand::Outcome { secret_file, id, sequence } => {
+            let key = read_key(&read_input(secret_file)?)?;
             outcome(context, out, key, *id, *sequence)
         }
     }
@@ -137,8 +137,8 @@ mod tests {
         std::fs::write(&key, "00".repeat(16)).unwrap();
         let holdfast = |line: &[&str]| {
             let (mut out, mut err) = (Vec::new(), Vec::new());
-            let line = ["holdfast", "--address", &address].iter().chain(line).map(|word| (*word).into());
-            let exit = crate::cli::run(line, &mut out, &mut err);
+            let words = [&["holdfast", "--address", &address], line].concat();
+            let exit = crate::cli::run(words.into_iter().map(Into::into), &mut out, &mut err);
             assert_eq!((exit, err.as_slice()), (Exit::Done, &b""[..]));
             String::from_utf8(out).unwrap()
         };
@@ -146,7 +146,7 @@ mod tests {
         assert!(listed.contains("billing") && listed.contains("1m"), "{listed}");
         let json: Value = serde_json::from_str(&holdfast(&["session", "ls", "--json"])).unwrap();
         assert_eq!((&json[0]["id"], &json[0]["replies"]), (&json!(7), &json!(2)));
-        let told = holdfast(&["session", "outcome", "--key-file", key.to_str().unwrap(), "7", "3"]);
+        let told = holdfast(&["session", "outcome", "--secret-file", key.to_str().unwrap(), "7", "3"]);
         assert!(told.contains("applied") && told.contains("41"), "{told}");
     }
 }

@@ -385,10 +385,10 @@ fn what_a_file_or_a_flag_says_wrongly_is_status_two() {
 #[test]
 fn an_unknown_outcome_is_told_apart() {
     for act in [|| Act::Close, || Act::Refuse("leadership lost while committing log")] {
-        let calls = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
-        let counted = std::sync::Arc::clone(&calls);
+        let calls = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let counted = Arc::clone(&calls);
         let address = serve(None, move |_, _| {
-            counted.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            counted.fetch_add(1, Ordering::SeqCst);
             act()
         });
         let put = ["var", "put", "--force", "a/b", "k=v", "--address", &address];
@@ -398,7 +398,7 @@ fn an_unknown_outcome_is_told_apart() {
         let (exit, _, err) = holdfast(&[&put[..], &["--json"]].concat());
         let json: Value = serde_json::from_str(&err).unwrap();
         assert_eq!((exit, &json["class"]), (Exit::OutcomeUnknown, &Value::from("outcome-unknown")));
-        assert_eq!(calls.load(std::sync::atomic::Ordering::SeqCst), 2, "each was sent once");
+        assert_eq!(calls.load(Ordering::SeqCst), 2, "each was sent once");
     }
     let refusing = serve(None, |_, _| Act::Refuse("Permission denied"));
     let (exit, _, err) = holdfast(&["node", "list", "--json", "--address", &refusing]);

@@ -8,13 +8,14 @@ use clap::Subcommand;
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum SessionCommand {
     /// List the sessions that are open
+    #[command(after_help = "Example: holdfast session ls --json | jq '.[].name'")]
     Ls,
     /// What became of a write whose outcome is unknown
-    #[command(after_help = "Example: holdfast session outcome --key-file key 4711 3")]
+    #[command(after_help = "Example: holdfast session outcome --secret-file key 4711 3")]
     Outcome {
         /// File with the session's key, or - for standard input
         #[arg(long, value_name = "FILE")]
-        key_file: PathBuf,
+        secret_file: PathBuf,
         /// The session
         #[arg(value_name = "ID")]
         id: u64,

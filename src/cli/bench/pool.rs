@@ -79,36 +79,37 @@ pub(crate) fn run(bench: &Bench<'_>, connections: usize, plain: bool, span: &Spa
     Ok(report)
 }
 
-/// The two clients, turn by turn, until the time or the count is used up.
+/// The two clients, turn by turn, until the time or the count is used up; each has one turn at least.
 fn take_turns(clients: &[Client; 2], request: &GenericRequest, span: &Span) -> Result<[Tally; 2], Failure> {
-    let mut tallies = [Tally::new()?, Tally::new()?];
     let warm = Instant::now() + span.warmup;
-    let end = warm + span.duration;
-    let most = span.count.unwrap_or(u64::MAX);
-    while Instant::now() < end && tallies.iter().map(|tally| tally.calls).sum::<u64>() < most {
-        for (client, tally) in clients.iter().zip(&mut tallies) {
-            turn(client, request, tally, warm)?;
+    while Instant::now() < warm {
+        for client in clients {
+            turn(client, request, &mut Tally::new()?)?;
         }
     }
-    Ok(tallies)
+    let mut tallies = [Tally::new()?, Tally::new()?];
+    let end = Instant::now() + span.duration;
+    loop {
+        for (client, tally) in clients.iter().zip(&mut tallies) {
+            turn(client, request, tally)?;
+        }
+        let calls: u64 = tallies.iter().map(|tally| tally.calls).sum();
+        if Instant::now() >= end || span.count.is_some_and(|most| calls >= most) {
+            return Ok(tallies);
+        }
+    }
 }
 
-fn turn(client: &Client, request: &GenericRequest, tally: &mut Tally, warm: Instant) -> Result<(), client::Error> {
+fn turn(client: &Client, request: &GenericRequest, tally: &mut Tally) -> Result<(), client::Error> {
     let begin = Instant::now();
     let mut at = begin;
-    let mut calls = 0;
     while at < begin + TURN {
         client.call::<_, Raw>(PING, request)?;
         let now = Instant::now();
-        if begin >= warm {
-            tally.latencies.record(now - at);
-            calls += 1;
-        }
+        tally.latencies.record(now - at);
+        tally.calls += 1;
         at = now;
     }
-    if begin >= warm {
-        tally.calls += calls;
-        tally.spent += at - begin;
-    }
+    tally.spent += at - begin;
     Ok(())
 }

@@ -145,7 +145,10 @@ fn a_lock_has_one_holder_who_hears_of_its_loss() {
         guard.release().unwrap();
         next.join().unwrap()
     });
-    let request = LockBreakRequest { path: "jobs".to_owned(), write: WriteRequest::default() };
+    let request = LockBreakRequest {
+        path: "jobs".to_owned(),
+        write: WriteRequest { region: "global".to_owned(), ..WriteRequest::default() },
+    };
     client.call::<_, Raw>("Holdfast.LockBreak", &request).unwrap();
     assert!(next.wait_lost(PATIENCE) && next.is_lost());
     assert!(next.why_lost().unwrap().contains("lock"), "{:?}", next.why_lost());

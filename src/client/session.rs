@@ -27,16 +27,23 @@ pub(crate) const RENEWALS_A_TTL: u32 = 3;
 const FALLBACK_TTL: Duration = Duration::from_secs(60);
 
 /// How a session is opened.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct SessionOptions {
     /// What operators see it as; at most 128 bytes.
     pub name: String,
     /// How long it lasts without a sign of life; zero for the servers' default.
     pub ttl: Duration,
-    /// The region that it is of, and that its writes go to; empty for that of the server that is asked.
+    /// The region that it is of, and that its writes go to; `global` by default.
     pub region: String,
     /// The secret of the token that opens it. Never printed.
     pub token: String,
+}
+
+impl Default for SessionOptions {
+    fn default() -> SessionOptions {
+        let (name, token) = (String::new(), String::new());
+        SessionOptions { name, ttl: Duration::ZERO, region: "global".to_owned(), token }
+    }
 }
 
 impl std::fmt::Debug for SessionOptions {

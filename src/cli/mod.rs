@@ -18,6 +18,7 @@ mod output;
 mod private_file;
 mod recover;
 mod server;
+mod session;
 mod snapshot;
 mod status;
 mod under_lock;
@@ -282,6 +283,7 @@ fn execute(cli: Cli, out: &mut dyn Write) -> Result<Exit, Failure> {
         Command::Events(args) => follow::events(&context, out, &args),
         Command::Monitor(args) => follow::monitor(&context, out, &args),
         Command::Server(command) => server::run(&context, out, command),
+        Command::Session(command) => session::run(&context, out, &command),
         Command::Operator(command) => operator::run(&context, out, &command),
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut <Cli as clap::CommandFactory>::command(), "holdfast", &mut &mut *out);

@@ -380,3 +380,28 @@ fn what_a_file_or_a_flag_says_wrongly_is_status_two() {
     let (exit, _, err) = holdfast(&right);
     assert!(exit == Exit::Unreachable && err.contains("--address"), "{err}");
 }
+
+// R2.3, R2.12: a write that was sent and not answered has an exit status and a class of its own.
+#[test]
+fn an_unknown_outcome_is_told_apart() {
+    for act in [|| Act::Close, || Act::Refuse("leadership lost while committing log")] {
+        let calls = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let counted = Arc::clone(&calls);
+        let address = serve(None, move |_, _| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            act()
+        });
+        let put = ["var", "put", "--force", "a/b", "k=v", "--address", &address];
+        let (exit, out, err) = holdfast(&put);
+        assert_eq!((exit, exit.status(), out.as_str()), (Exit::OutcomeUnknown, 4, ""));
+        assert!(err.starts_with("holdfast: outcome unknown: "), "{err}");
+        let (exit, _, err) = holdfast(&[&put[..], &["--json"]].concat());
+        let json: Value = serde_json::from_str(&err).unwrap();
+        assert_eq!((exit, &json["class"]), (Exit::OutcomeUnknown, &Value::from("outcome-unknown")));
+        assert_eq!(calls.load(Ordering::SeqCst), 2, "each was sent once");
+    }
+    let refusing = serve(None, |_, _| Act::Refuse("Permission denied"));
+    let (exit, _, err) = holdfast(&["node", "list", "--json", "--address", &refusing]);
+    let json: Value = serde_json::from_str(&err).unwrap();
+    assert_eq!((exit, &json["class"], &json["error"]), (Exit::Failed, &"refused".into(), &"Permission denied".into()));
+}

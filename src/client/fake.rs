@@ -219,12 +219,14 @@ struct Mux {
     session: MuxSession,
     /// What came on each stream; the first byte too.
     incoming: BTreeMap<StreamId, Vec<u8>>,
+    /// What the client's windows have no room for.
+    outgoing: BTreeMap<StreamId, Vec<u8>>,
 }
 
 impl Mux {
     fn new(wire: Wire) -> Mux {
         let session = MuxSession::new(Side::Server, Limits::default(), Instant::ZERO);
-        Mux { wire, session, incoming: BTreeMap::new() }
+        Mux { wire, session, incoming: BTreeMap::new(), outgoing: BTreeMap::new() }
     }
 
     fn serve(mut self, act: &dyn Fn(&str, &[u8]) -> Act) -> io::Result<()> {
@@ -245,6 +247,7 @@ impl Mux {
                         self.session.consume(stream, range.len());
                         self.incoming.entry(stream).or_default().extend_from_slice(&buffer[range]);
                     }
+                    Event::Writable(stream) => self.send(stream, &[]),
                     Event::Reset(stream) | Event::Closed(stream) => drop(self.incoming.remove(&stream)),
                     _ => {}
                 }
@@ -269,7 +272,7 @@ impl Mux {
             let rest = [&[0x01], rest].concat();
             self.incoming.insert(stream, rest);
             let (bytes, ending, _) = answer(act(&head.service_method, &body), head.seq, &head.service_method);
-            let _ = self.session.send(stream, &bytes);
+            self.send(stream, &bytes);
             match ending {
                 Some(Ending::StreamRst) => self.session.reset(stream),
                 Some(Ending::StreamFin) => self.session.finish(Instant::ZERO, stream),
@@ -286,6 +289,13 @@ impl Mux {
             }
         }
         Ok(false)
+    }
+
+    fn send(&mut self, stream: StreamId, bytes: &[u8]) {
+        let waiting = self.outgoing.entry(stream).or_default();
+        waiting.extend_from_slice(bytes);
+        let taken = self.session.send(stream, waiting).unwrap_or(waiting.len());
+        waiting.drain(..taken);
     }
 
     fn flush(&mut self) -> io::Result<()> {

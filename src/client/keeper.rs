@@ -51,6 +51,8 @@ impl Keeper {
 
     /// Has the thread look again.
     pub(crate) fn wake(&self) {
+        // Whoever is about to wait has looked before this, and hears it.
+        drop(self.inner.list());
         self.inner.woken.notify_all();
     }
 

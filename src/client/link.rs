@@ -11,7 +11,15 @@ use crate::conn::liveness::{Dead, Look, Meant};
 
 /// A connection for one call at a time.
 #[derive(Debug)]
-pub(crate) enum Link {
+pub(crate) struct Link {
+    way: Way,
+    /// What was found once stays so.
+    found: Option<Found>,
+}
+
+/// How it speaks.
+#[derive(Debug)]
+enum Way {
     /// Calls straight on the connection.
     Plain(Channel),
     /// Calls on a stream of a yamux session.
@@ -27,12 +35,22 @@ pub(crate) struct Found {
 }
 
 impl Link {
+    /// Calls straight on a channel.
+    pub(crate) fn plain(channel: Channel) -> Link {
+        Link { way: Way::Plain(channel), found: None }
+    }
+
+    /// Calls on a stream of a yamux session.
+    pub(crate) fn mux(channel: Channel) -> Link {
+        Link { way: Way::Mux(Box::new(MuxLink::new(channel))), found: None }
+    }
+
     /// Makes a call.
     pub(crate) fn call(&mut self, method: &str, body: &[u8], seq: u64, deadline: Instant) -> Ended {
         let request = call::encode_request(seq, method, body);
-        match self {
-            Link::Plain(channel) => call::exchange(channel, &request, seq, deadline),
-            Link::Mux(link) => link.call(&request, seq, deadline),
+        match &mut self.way {
+            Way::Plain(channel) => call::exchange(channel, &request, seq, deadline),
+            Way::Mux(link) => link.call(&request, seq, deadline),
         }
     }
 
@@ -41,21 +59,28 @@ impl Link {
     /// # Errors
     /// Why it must not be used.
     pub(crate) fn liveness(&mut self) -> Result<(), Found> {
-        let seen = match self {
-            Link::Plain(channel) => channel.look(),
-            Link::Mux(link) => link.channel_mut().look(),
+        if let Some(found) = self.found {
+            return Err(found);
+        }
+        let seen = match &mut self.way {
+            Way::Plain(channel) => channel.look(),
+            Way::Mux(link) => link.channel_mut().look(),
         };
-        let orderly = !seen.failed && (seen.data.is_empty() || matches!(self, Link::Mux(_)));
-        self.meaning(seen).map_err(|dead| Found { dead, orderly: orderly && dead != Dead::Stray })
+        let is_whole = !seen.failed;
+        self.meaning(seen).map_err(|dead| {
+            let found = Found { dead, orderly: is_whole && dead != Dead::Stray };
+            self.found = Some(found);
+            found
+        })
     }
 
     fn meaning(&mut self, seen: Seen) -> Result<(), Dead> {
-        if seen.any || !seen.data.is_empty() {
-            let data = !seen.data.is_empty();
-            let meant = match self {
-                Link::Plain(channel) if channel.is_secure() => Meant::Tls { closed: seen.closed, data },
-                Link::Plain(_) => Meant::Raw,
-                Link::Mux(link) => link.take_in(&seen.data, seen.closed),
+        let data = !seen.data.is_empty();
+        if seen.any || data {
+            let meant = match &mut self.way {
+                Way::Plain(channel) if channel.is_secure() => Meant::Tls { closed: seen.closed, data },
+                Way::Plain(_) => Meant::Raw,
+                Way::Mux(link) => link.take_in(&seen.data, seen.closed),
             };
             liveness::verdict(Look::Bytes(meant))?;
         }
@@ -68,9 +93,9 @@ impl Link {
 
     #[cfg(test)]
     pub(crate) fn channel(&mut self) -> &mut Channel {
-        match self {
-            Link::Plain(channel) => channel,
-            Link::Mux(link) => link.channel_mut(),
+        match &mut self.way {
+            Way::Plain(channel) => channel,
+            Way::Mux(link) => link.channel_mut(),
         }
     }
 }

@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use crate::client::counters::{Counting, add, subtract};
 use crate::client::error::Error;
 use crate::client::link::{Found, Link};
-use crate::client::mux_link::MuxLink;
 use crate::client::socket::{Channel, TimedSocket};
 use crate::client::{Settings, Speech};
 use crate::conn::liveness::Dead;
@@ -103,8 +102,8 @@ impl Pool {
                 Ok(channel) => {
                     add(&self.counters.open);
                     lease.link = Some(match self.settings.speech {
-                        Speech::Plain => Link::Plain(channel),
-                        Speech::Multiplexed => Link::Mux(Box::new(MuxLink::new(channel))),
+                        Speech::Plain => Link::plain(channel),
+                        Speech::Multiplexed => Link::mux(channel),
                     });
                     return Ok((lease, at));
                 }

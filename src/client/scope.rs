@@ -9,14 +9,20 @@ use crate::wire::body::query::{QueryOptions, WriteRequest};
 use crate::wire::msgpack::Msg;
 
 /// Who asks, and of what.
-#[derive(Clone, Default, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Scope {
-    /// Empty for the region of the server that is asked.
+    /// `global` by default, as servers are named that are not told otherwise. They refuse a call that names none.
     pub region: String,
     /// Empty for `default`.
     pub namespace: String,
     /// The secret of a token. Never printed.
     pub token: String,
+}
+
+impl Default for Scope {
+    fn default() -> Scope {
+        Scope { region: "global".to_owned(), namespace: String::new(), token: String::new() }
+    }
 }
 
 impl Scope {

@@ -27,16 +27,23 @@ pub(crate) const RENEWALS_A_TTL: u32 = 3;
 const FALLBACK_TTL: Duration = Duration::from_secs(60);
 
 /// How a session is opened.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct SessionOptions {
     /// What operators see it as; at most 128 bytes.
     pub name: String,
     /// How long it lasts without a sign of life; zero for the servers' default.
     pub ttl: Duration,
-    /// The region that it is of, and that its writes go to; empty for that of the server that is asked.
+    /// The region that it is of, and that its writes go to; `global` by default.
     pub region: String,
     /// The secret of the token that opens it. Never printed.
     pub token: String,
+}
+
+impl Default for SessionOptions {
+    fn default() -> SessionOptions {
+        let (name, token) = (String::new(), String::new());
+        SessionOptions { name, ttl: Duration::ZERO, region: "global".to_owned(), token }
+    }
 }
 
 impl std::fmt::Debug for SessionOptions {
@@ -217,6 +224,13 @@ impl Session {
             self.core.book().settle(place.session, place.sequence);
         }
         Ok(outcome)
+    }
+
+    /// The secret key of a session of this handle, in hexadecimal digits, for whoever is to ask later what became of a
+    /// write (`holdfast session outcome`).
+    pub fn key_text(&self, session: u64) -> Option<String> {
+        let key = self.core.book().key(session)?;
+        Some(key.0.iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
     /// Closes the session, whoever else has a handle of it; a later write opens another.

@@ -188,7 +188,11 @@ impl Read for Channel {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         match self {
             Channel::Plain(socket) => socket.read(into),
-            Channel::Secure(stream) => stream.read(into),
+            Channel::Secure(stream) => stream.read(into).or_else(|cause| match stream.conn.reader().read(into) {
+                // What came whole before the bytes that TLS cannot read counts.
+                Ok(count) if count > 0 && cause.kind() == io::ErrorKind::InvalidData => Ok(count),
+                _ => Err(cause),
+            }),
         }
     }
 }

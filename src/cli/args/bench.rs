@@ -34,6 +34,21 @@ pub enum BenchCommand {
         #[command(flatten)]
         common: Common,
     },
+    /// The client library's look at a kept connection before each call: calls with it and without, turn by turn
+    Pool {
+        /// Threads, with a connection in use each
+        #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
+        connections: usize,
+        /// Speak plain calls, not yamux
+        #[arg(long)]
+        plain: bool,
+        /// How long it runs.
+        #[command(flatten)]
+        span: Span,
+        /// What all benches have.
+        #[command(flatten)]
+        common: Common,
+    },
     /// Connection set-up: connect, one stream, one ping, close
     Conn {
         /// Connections in the making at the same time

@@ -12,12 +12,14 @@ mod acl;
 mod bench;
 mod operator;
 mod server;
+mod session;
 mod var;
 
 pub use self::acl::{AclCommand, PolicyCommand, RoleCommand, TokenCommand};
 pub use self::bench::{BenchCommand, Common, Open, Query, Shape, Span, Variables, Waiting, Workers};
 pub use self::operator::{KeyringCommand, OperatorCommand, RaftCommand, SnapshotCommand};
 pub use self::server::ServerCommand;
+pub use self::session::SessionCommand;
 pub use self::var::{LockArgs, LockCommand, PutArgs, VarCommand};
 
 /// Address that is called when neither a flag nor the environment names one.
@@ -44,8 +46,8 @@ const LONG_VERSION: &str = concat!(
     long_version = LONG_VERSION,
     about = "Asks, and loads, servers of the holdfast coordination service",
     after_help = "\
-Exit status: 0 done, 1 refused or failed, 2 wrong usage or file, 3 no answer from the server; for var lock
-75 not to be had, 76 lost, else that of the command. See holdfast(1).
+Exit status: 0 done, 1 refused or failed, 2 wrong usage or file, 3 no answer from the server, 4 outcome
+of a write unknown; for var lock 75 not to be had, 76 lost, else that of the command. See holdfast(1).
 
 Examples:
   holdfast status
@@ -122,6 +124,9 @@ pub enum Command {
     /// Show the servers
     #[command(subcommand)]
     Server(ServerCommand),
+    /// Sessions of clients, and what became of a write in one
+    #[command(subcommand)]
+    Session(SessionCommand),
     /// Look into servers, and look after them
     #[command(subcommand)]
     Operator(OperatorCommand),
@@ -330,6 +335,7 @@ mod tests {
             "acl role",
             "namespace",
             "server",
+            "session",
             "operator",
             "operator raft",
             "operator snapshot",

@@ -16,6 +16,7 @@ mod net;
 mod park;
 mod ping;
 mod pipe;
+mod pool;
 mod reply;
 mod report;
 mod stream;
@@ -45,6 +46,9 @@ pub(crate) fn run(context: &Context, out: &mut dyn Write, command: &BenchCommand
     let report = match command {
         BenchCommand::Ping { shape, span, common } => ping::run(&bench(context, common)?, *shape, span),
         BenchCommand::Raw { connections, span, common } => ping::run_raw(&bench(context, common)?, *connections, span),
+        BenchCommand::Pool { connections, plain, span, common } => {
+            pool::run(&bench(context, common)?, *connections, *plain, span)
+        }
         BenchCommand::Conn { concurrency, span, common } => conn::run(&bench(context, common)?, *concurrency, span),
         BenchCommand::Idle { count, open, waiting, common } => {
             idle::run(&bench(context, common)?, *count, *open, waiting)

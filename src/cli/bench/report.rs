@@ -37,6 +37,12 @@ impl Latencies {
         self.nanos.saturating_record(u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX));
     }
 
+    /// Counts what another one counted.
+    pub(crate) fn add(&mut self, other: &Latencies) {
+        // Both have the same bounds, so that nothing can be out of them.
+        let _ = self.nanos.add(&other.nanos);
+    }
+
     /// Forgets all.
     pub(crate) fn clear(&mut self) {
         self.nanos.reset();

@@ -251,3 +251,17 @@ fn failover_tells_broken_promises_from_bad_luck() {
         assert!(figure(&report["results"], "writes_acknowledged") > 2.0, "{out}");
     }
 }
+
+// R3.16: with the look and without, side by side.
+#[test]
+fn pool_measures_with_the_check_and_without() {
+    use crate::client::fake::Act;
+    for plain in ["", "--plain"] {
+        let address = plain::serve(None, |_, _| Act::Reply(vec![0x80]));
+        let results = results(&address, &format!("pool --connections 2 --duration 100ms --warmup 1ms {plain}"));
+        for key in ["check_rate_per_s", "no_check_rate_per_s", "check_latency_p50_us", "no_check_count"] {
+            assert!(figure(&results, key) > 0.0, "{key}");
+        }
+        assert!(figure(&results, "check_cost_percent") < 100.0);
+    }
+}

@@ -106,7 +106,8 @@ fn every_ending_between_two_calls_is_found_before_the_next() {
         } else {
             assert_eq!(counters.iter().filter(|(name, _)| name.contains("discard")).count(), 0, "{name}: {counters:?}");
         }
-        assert_eq!(counters.value("holdfast.pool.check_dead"), accepted - 1, "{name}");
+        // What came together with the answer is known before the next look.
+        assert!(counters.value("holdfast.pool.check_dead") < accepted, "{name}");
         assert_eq!(counters.value("holdfast.pool.open"), 1, "{name}");
     }
 }

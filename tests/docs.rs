@@ -1,13 +1,28 @@
-//! The configuration's table of keys against its manual page and its sample file. Reads files of the crate only.
+//! Manual pages and the sample file against the code: keys of the configuration, metrics, the protocol of sessions.
+//! Reads files of the crate only.
 
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
+use holdfast::api::{http, method, session as bounds};
+use holdfast::base::time::format_duration;
 use holdfast::config::keys::{KEYS, Key, Later, WhenUnset};
 use holdfast::config::{Config, Overrides};
+use holdfast::server::sessions::{LONGEST_WAIT, OWN_TTL};
+use holdfast::state::sessions as limits;
+use holdfast::wire::body::query::{CONSISTENT, HOP, QueryMeta, QueryOptions, WriteMeta, WriteRequest, route_fields};
+use holdfast::wire::body::session::{
+    KEY_BYTES, MAX_NAME_BYTES, SEEN, STAMP, SessionKey, SessionListReply, SessionOpenRequest, SessionOutcomeReply,
+    SessionOutcomeRequest, SessionReply, SessionRequest, SessionStub, WriteStamp,
+};
+use holdfast::wire::body::var::VariablesApplyRequest;
+use holdfast::wire::class::Class;
+use holdfast::wire::msgpack::{Decoder, Msg};
+use holdfast::wire::rpc::{decode_request_head, encode_classed_head};
 
 fn read(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
@@ -145,4 +160,160 @@ fn every_metric_is_in_its_page_and_the_other_way_round() {
         named.retain(|name| *name != metric.name);
     }
     assert!(named.is_empty(), "in the page only: {named:?}");
+}
+
+const PROTOCOL: &str = "man/holdfast-protocol.7";
+
+/// What stands in the page between this heading and the next of its kind or higher.
+fn section(page: &str, heading: &str) -> String {
+    let rest = page.split(&format!("\n{heading}\n")).nth(1).unwrap_or_else(|| panic!("no {heading}"));
+    let ends = if heading.starts_with(".Ss") { &["\n.Sh ", "\n.Ss "][..] } else { &["\n.Sh "] };
+    let end = ends.iter().filter_map(|end| rest.find(end)).min().unwrap_or(rest.len());
+    rest[..end].to_owned()
+}
+
+/// The names of items of this kind.
+fn named(text: &str) -> BTreeSet<String> {
+    text.lines().filter_map(|line| line.strip_prefix(".It Cm ")).map(str::to_owned).collect()
+}
+
+/// The names of the fields that this is written with.
+fn fields(value: &impl Msg) -> BTreeSet<String> {
+    let bytes = value.to_bytes();
+    let mut d = Decoder::new(&bytes);
+    let len = d.map().unwrap().unwrap();
+    (0..len)
+        .map(|_| {
+            let name = d.str().unwrap().to_owned();
+            d.skip().unwrap();
+            name
+        })
+        .collect()
+}
+
+// R2.7, R2.13: client authors read of every class, and of no other.
+#[test]
+fn the_protocol_page_has_every_class_of_error() {
+    let page = read(PROTOCOL);
+    let words: BTreeSet<String> = Class::ALL.iter().map(|class| class.word().to_owned()).collect();
+    let classes = section(&page, ".Sh CLASSES OF ERRORS");
+    assert_eq!(named(&classes), words);
+    // Every text that the page quotes has the class that it stands under.
+    for item in classes.split(".It Cm ").skip(1) {
+        let (word, text) = item.split_once('\n').unwrap();
+        let text = text.split(".El").next().unwrap();
+        for quoted in text.lines().filter_map(|line| line.strip_prefix(".Ql ")) {
+            let quoted = quoted.trim_end_matches([' ', ',', '.']);
+            assert_eq!(Class::of_text(quoted).word(), word, "{quoted}");
+        }
+    }
+}
+
+// R2.22, R2.23, R2.30
+#[test]
+fn the_protocol_page_has_every_field() {
+    let page = read(PROTOCOL);
+    let of_bodies: BTreeSet<String> = [STAMP, SEEN, HOP, CONSISTENT].map(str::to_owned).into();
+    assert_eq!(named(&section(&page, ".Ss Fields of a body")), of_bodies);
+    let mut head = holdfast::wire::msgpack::Encoder::new();
+    encode_classed_head(&mut head, "", Class::Refused, 1, "");
+    let of_head = named(&section(&page, ".Ss Field of a reply's head"));
+    let head = String::from_utf8_lossy(&head.out).into_owned();
+    assert!(of_head.len() == 1 && of_head.iter().all(|name| head.contains(name.as_str())), "{of_head:?}");
+    let stamp = section(&page, ".Sh SESSIONS");
+    assert_eq!(named(stamp.split(".El").next().unwrap()), fields(&WriteStamp::default()));
+
+    let mut everywhere = fields(&QueryOptions::default());
+    for common in [fields(&WriteRequest::default()), fields(&QueryMeta::default()), fields(&WriteMeta::default())] {
+        everywhere.extend(common);
+    }
+    let own = |fields: BTreeSet<String>| -> BTreeSet<String> { fields.difference(&everywhere).cloned().collect() };
+    let none = BTreeSet::new;
+    for (name, request, reply) in [
+        ("Open", fields(&SessionOpenRequest::default()), fields(&SessionReply::default())),
+        ("KeepAlive", fields(&SessionRequest::default()), fields(&SessionReply::default())),
+        ("Close", fields(&SessionRequest::default()), none()),
+        ("Outcome", fields(&SessionOutcomeRequest::default()), fields(&SessionOutcomeReply::default())),
+        ("List", none(), &fields(&SessionListReply::default()) | &fields(&SessionStub::default())),
+    ] {
+        assert!(method(&format!("Session.{name}")).is_ok());
+        let text = section(&page, &format!(".Ss Session.{name}"));
+        let (asked, told) = text.split_once("\nReply:\n").unwrap_or((text.as_str(), ""));
+        assert_eq!((named(asked), named(told)), (own(request), own(reply)), "{name}");
+    }
+    for header in [http::SESSION, http::SEQUENCE, http::ACKNOWLEDGED_BELOW, http::SEEN] {
+        assert!(section(&page, ".Ss Headers").contains(&format!(".It Li {header} : ")), "{header}");
+    }
+}
+
+/// A number with commas.
+fn grouped(number: usize) -> String {
+    let digits = number.to_string();
+    let parts: Vec<&str> = digits.as_bytes().rchunks(3).rev().map(|part| std::str::from_utf8(part).unwrap()).collect();
+    parts.join(",")
+}
+
+// R2.25, R2.26, R2.27
+#[test]
+fn the_protocol_page_has_the_bounds() {
+    let page = read(PROTOCOL);
+    let text = section(&page, ".Ss Bounds");
+    for sentence in [
+        format!("{} sessions of clients;", grouped(limits::MAX_SESSIONS)),
+        format!("{} sessions for each server;", limits::MAX_SERVER_SESSIONS),
+        format!(
+            "{} kept answers in a session, or {} bytes",
+            grouped(limits::MAX_ANSWERS),
+            grouped(limits::MAX_ANSWER_BYTES)
+        ),
+        format!("{} bytes of kept answers in all sessions together", grouped(limits::MAX_ALL_ANSWER_BYTES)),
+        format!("keeps {} bytes.", grouped(limits::MIN_ANSWER_BYTES)),
+        format!("{MAX_NAME_BYTES} bytes of name."),
+    ] {
+        assert!(text.contains(&sentence), "{sentence}");
+    }
+    let words = |time: Duration| format_duration(time);
+    assert_eq!((words(bounds::MIN_TTL), words(bounds::MAX_TTL)), ("5s".to_owned(), words(Duration::from_secs(86_400))));
+    let seconds = |time: Duration| time.as_secs();
+    let ttl = format!(
+        "From {} s to {} h; 0 for {} s.",
+        seconds(bounds::MIN_TTL),
+        seconds(bounds::MAX_TTL) / 3_600,
+        seconds(bounds::DEFAULT_TTL)
+    );
+    assert!(section(&page, ".Ss Session.Open").contains(&ttl), "{ttl}");
+    assert!(section(&page, ".Sh SESSIONS").contains(&format!("gave: {KEY_BYTES} bytes.")));
+    let wait = format!("half the TTL, at most for {} seconds", seconds(LONGEST_WAIT));
+    assert!(section(&page, ".Ss Expiry").contains(&wait), "{wait}");
+    let own = format!("with a TTL of {}\nseconds", seconds(OWN_TTL));
+    assert!(section(&page, ".Sh PLAIN WRITES").contains(&own), "{own}");
+}
+
+// R2.23: the bytes of the page are a request in a session.
+#[test]
+fn the_example_of_the_protocol_page_is_a_write_in_a_session() {
+    let page = read(PROTOCOL);
+    let examples = section(&page, ".Sh EXAMPLES");
+    let block = examples.rsplit(".Bd -literal -offset indent\n").next().unwrap().split(".Ed").next().unwrap();
+    // The explanations begin where every line has them, or nothing.
+    let bytes: Vec<u8> = block
+        .lines()
+        .flat_map(|line| line.get(..43.min(line.len())).unwrap().split_whitespace())
+        .map(|digits| u8::from_str_radix(digits, 16).unwrap())
+        .collect();
+    let mut d = Decoder::new(&bytes);
+    let head = decode_request_head(d.raw().unwrap()).unwrap();
+    assert_eq!((head.seq, head.service_method.as_str()), (7, "Variables.Apply"));
+    let body = d.raw().unwrap();
+    assert!(d.at_end());
+    let key = SessionKey((0..16).collect());
+    let stamp = WriteStamp { id: 1234, key, sequence: 5, acknowledged_below: 3 };
+    let fields = route_fields(body, 0).unwrap();
+    assert_eq!(fields.stamp.as_deref(), Some(&stamp));
+    let stamp_bytes = stamp.to_bytes();
+    assert!(body.windows(stamp_bytes.len()).any(|window| window == stamp_bytes));
+    let request = VariablesApplyRequest::from_bytes(body).unwrap();
+    let var = request.var.unwrap();
+    assert_eq!((request.op.as_str(), request.write.region.as_str(), var.path.as_str()), ("set", "global", "a"));
+    assert_eq!(var.items.unwrap(), BTreeMap::from([("k".to_owned(), "v".to_owned())]));
 }

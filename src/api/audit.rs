@@ -131,6 +131,8 @@ fn read_top(d: &mut Decoder<'_>, method: &str, subject: &mut Subject, token: &mu
             }
             b"Op" => subject.operation = cut(text(d)?.unwrap_or_default(), MAX_NAME_BYTES),
             b"Address" if method == "Operator.TransferLeadershipToPeer" => subject.add(text(d)?.unwrap_or_default()),
+            // Of a session; others are texts.
+            b"ID" if method.starts_with("Session.") => read_session_id(d, subject)?,
             b"Path" | b"NodeID" | b"AccessorID" | b"Name" | b"RoleName" | b"RoleID" | b"KeyID" | b"ID" => {
                 subject.add(text(d)?.unwrap_or_default());
             }
@@ -156,6 +158,15 @@ fn read_top(d: &mut Decoder<'_>, method: &str, subject: &mut Subject, token: &mu
             }
             _ => d.skip()?,
         }
+    }
+    Ok(())
+}
+
+/// The number of a session; anything else is passed over.
+fn read_session_id(d: &mut Decoder<'_>, subject: &mut Subject) -> Result<()> {
+    match d.kind()? {
+        Kind::Int => subject.add(&d.u64()?.to_string()),
+        _ => d.skip()?,
     }
     Ok(())
 }
@@ -257,11 +268,18 @@ mod tests {
 
     use super::super::tests::{NODE, SECRET, World};
     use super::*;
+    use crate::api::outcome::Finish;
     use crate::wire::body::acl::{AclPolicy, AclToken};
-    use crate::wire::body::query::WriteRequest;
+    use crate::wire::body::query::{WriteRequest, route_fields};
+    use crate::wire::body::session::{
+        STAMP, SessionKey, SessionOpenRequest, SessionOutcomeRequest, SessionReply, SessionRequest, WriteStamp,
+    };
     use crate::wire::body::var::{TxnOp, TxnRequest, Variable, VariableLock, VariablesApplyRequest};
     use crate::wire::entry::Command;
-    use crate::wire::msgpack::{Encoder, Msg};
+    use crate::wire::entry::session::SessionOpen;
+    use crate::wire::msgpack::{Encoder, Fields, Msg};
+
+    const CLUSTER: &str = "c1u57e40-0000-4000-8000-000000000001";
 
     const LOCK_ID: &str = "10c4ffff-0000-4000-8000-000000000001";
     const ITEM: &str = "hunter2 is the password";
@@ -374,6 +392,64 @@ mod tests {
         }
         let subject = Subject::default();
         assert_eq!(subject.without_secrets(&"\u{fc}".repeat(400)).len(), MAX_ERROR_BYTES);
+    }
+
+    // R8.15, R2.22: a session is named by its id, a client by its name; the key is nowhere, in whatever form.
+    #[test]
+    fn sessions_are_named_and_their_keys_are_not_shown() {
+        let world = World::with_node();
+        let key = SessionKey(b"0123456789abcdef".to_vec());
+        let hidden = |text: &str| {
+            let forms = ["0123456789abcdef", "30313233", "48, 49, 50", "MDEyMzQ1"];
+            assert!(!forms.iter().any(|form| text.contains(form)) && !text.contains(CLUSTER), "{text}");
+        };
+        let open = SessionOpenRequest {
+            name: "web".to_owned(),
+            server_id: NODE.to_owned(),
+            cluster_id: CLUSTER.to_owned(),
+            ..SessionOpenRequest::default()
+        };
+        let about = SessionRequest { id: 77, key: key.clone(), ..SessionRequest::default() };
+        let asked = SessionOutcomeRequest { id: 78, key: key.clone(), sequence: 3, ..Default::default() };
+        for (method, body, objects) in [
+            ("Session.Open", open.to_bytes(), "web"),
+            ("Session.KeepAlive", about.to_bytes(), "77"),
+            ("Session.Close", about.to_bytes(), "77"),
+            ("Session.Outcome", asked.to_bytes(), "78"),
+        ] {
+            let subject = of(&world, method, &body);
+            assert_eq!(subject.objects, [objects], "{method}");
+            hidden(&format!("{subject:?}"));
+        }
+        // A number where others have a text, and a text where sessions have a number.
+        assert!(of(&world, "Node.Deregister", &about.to_bytes()).objects.is_empty());
+        let odd = of(&world, "Session.Close", b"\x82\xa2ID\xa10\xa4Name\xa1n");
+        assert_eq!(odd.objects, ["n"]);
+
+        let stamp = WriteStamp { id: 77, key: key.clone(), sequence: 1, acknowledged_below: 1 };
+        let request = VariablesApplyRequest { op: "set".to_owned(), var: Some(variable("a")), ..Default::default() };
+        let body = stamped(&stamp, &request);
+        let subject = of(&world, "Variables.Apply", &body);
+        assert_eq!(subject.objects, ["a"]);
+        hidden(&format!("{subject:?}"));
+        let opened = SessionOpen { key: key.clone(), ..SessionOpen::default() };
+        let reply = SessionReply { key: key.clone(), ..SessionReply::default() };
+        hidden(&format!(
+            "{stamp:?} {about:?} {asked:?} {reply:?} {opened:?} {:?}",
+            Command::SessionOpen(opened.clone())
+        ));
+        hidden(&format!("{:?}", Finish::SessionOpen { key, ttl: 1 }));
+        hidden(&format!("{:?}", route_fields(&body, 0)));
+    }
+
+    /// A write in a session, as the wire has it.
+    fn stamped(stamp: &WriteStamp, request: &VariablesApplyRequest) -> Vec<u8> {
+        let mut e = Encoder::new();
+        e.map(1 + VariablesApplyRequest::COUNT);
+        e.str(STAMP);
+        stamp.encode(&mut e);
+        request.encode_fields(&mut e);
+        e.out
     }
 
     proptest! {

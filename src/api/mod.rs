@@ -32,7 +32,7 @@ pub mod repeat;
 pub mod seal;
 mod search;
 pub mod secrets;
-mod session;
+pub mod session;
 pub mod snapshot;
 pub mod status;
 mod stream_error;

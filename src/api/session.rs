@@ -28,11 +28,11 @@ use super::secrets::secret_bits;
 use super::{Ctx, Request};
 
 /// The time without a sign of life that a session has when its owner does not say.
-const DEFAULT_TTL: Duration = Duration::from_secs(60);
+pub const DEFAULT_TTL: Duration = Duration::from_secs(60);
 /// The shortest, which an election and a few keep-alives fit into.
-const MIN_TTL: Duration = Duration::from_secs(5);
+pub const MIN_TTL: Duration = Duration::from_secs(5);
 /// The longest.
-const MAX_TTL: Duration = Duration::from_secs(24 * 60 * 60);
+pub const MAX_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Session.Open.
 pub(super) fn open(request: &Request<'_>, state: &State, ctx: &Ctx) -> Answer {

@@ -1,7 +1,7 @@
 //! The body of a call as another server is to get it: a few fields changed, all others as they came, in their order.
 
 use crate::wire::body::query::{CONSISTENT, HOP};
-use crate::wire::body::session::{STAMP, WriteStamp};
+use crate::wire::body::session::{SEEN, STAMP, WriteStamp};
 use crate::wire::msgpack::{Decoder, Encoder, Kind, Msg};
 
 /// What is changed; a field that is `None` or false stays as it is.
@@ -21,6 +21,8 @@ pub struct Patch<'a> {
     pub auth_token: Option<&'a str>,
     /// The place of a write in a session.
     pub stamp: Option<&'a WriteStamp>,
+    /// The index up to which a read is to see all.
+    pub seen: Option<u64>,
     /// Which server is meant (Agent.Monitor): cleared once that server is asked.
     pub server_id: Option<&'a str>,
 }
@@ -34,6 +36,7 @@ impl Patch<'_> {
             b"AuthToken" => self.auth_token.is_some(),
             b"ServerID" => self.server_id.is_some(),
             key if key == STAMP.as_bytes() => self.stamp.is_some(),
+            key if key == SEEN.as_bytes() => self.seen.is_some(),
             key if key == HOP.as_bytes() => self.hop,
             key if key == CONSISTENT.as_bytes() => self.consistent,
             _ => false,
@@ -57,6 +60,11 @@ impl Patch<'_> {
         if let Some(stamp) = self.stamp {
             e.str(STAMP);
             stamp.encode(e);
+            count += 1;
+        }
+        if let Some(index) = self.seen {
+            e.str(SEEN);
+            e.u64(index);
             count += 1;
         }
         for (name, text) in [("Region", self.region), ("AuthToken", self.auth_token), ("ServerID", self.server_id)] {
@@ -143,6 +151,17 @@ mod tests {
         assert!(fields.forwarded && fields.hop && !fields.consistent);
         let again = patched(&out, &patch).unwrap();
         assert_eq!(again, out, "done twice, it is as if done once");
+    }
+
+    // R2.23, R2.30
+    #[test]
+    fn a_place_in_a_session_and_what_was_seen_take_the_place_of_others() {
+        let stamp = WriteStamp { id: 7, sequence: 3, acknowledged_below: 2, ..WriteStamp::default() };
+        let patch = Patch { stamp: Some(&stamp), seen: Some(9), ..Patch::default() };
+        let out = patched(b"\x82\xa1x\x01\xacHoldfastSeen\x05", &patch).unwrap();
+        let fields = route_fields(&out, 0).unwrap();
+        assert_eq!((fields.stamp.as_deref(), fields.seen), (Some(&stamp), 9));
+        assert_eq!(patched(&out, &patch), Some(out));
     }
 
     #[test]

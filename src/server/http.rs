@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use log::Level;
 
-use crate::api::http::{self as paths, HttpFacts, Plan, View};
+use crate::api::http::{self as paths, HttpFacts, Marks, Plan, View};
 use crate::api::outcome::ReplyResult;
 use crate::base::id::{CallId, ConnId, StreamId};
 use crate::base::metric::{Id, Metrics};
@@ -97,9 +97,11 @@ impl Server {
                 let reply = self.http_metrics(prometheus, pretty);
                 self.http_send(now, conn, reply, paths::accepts_gzip(&request));
             }
-            Plan::Call { method, body, view } => {
+            Plan::Call { method, body, marks, view } => {
                 let Some(caller) = self.caller_of(conn) else { return };
-                let body = if asks_consistent(&request) { consistent(body) } else { body };
+                let Some(body) = marked(body, asks_consistent(&request), &marks) else {
+                    return self.http_send(now, conn, text_reply(500, "internal error"), false);
+                };
                 let id = self.begin(now, Origin::Http { conn, view }, method, body.into(), 0, caller);
                 self.set_busy(conn, StreamId(0), Some(Busy::Call(id)));
                 self.route_call(now, id);
@@ -255,9 +257,14 @@ fn asks_consistent(request: &HttpRequest) -> bool {
     parameters.any(|pair| matches!(pair, "consistent" | "consistent=" | "consistent=true" | "consistent=1"))
 }
 
-/// The same call, to be answered with what is true now.
-fn consistent(body: Vec<u8>) -> Vec<u8> {
-    patched(&body, &Patch { consistent: true, ..Patch::default() }).unwrap_or(body)
+/// The same call, to be answered with what is true now, or with its place in a session. `None` for a body that cannot
+/// take them: a write must not go without its place.
+fn marked(body: Vec<u8>, consistent: bool, marks: &Marks) -> Option<Vec<u8>> {
+    if !consistent && *marks == Marks::default() {
+        return Some(body);
+    }
+    let patch = Patch { consistent, stamp: marks.stamp.as_ref(), seen: marks.seen, ..Patch::default() };
+    patched(&body, &patch)
 }
 
 /// The answer to a call, packed where that is wanted: what a job of the pool does.

@@ -37,7 +37,7 @@ pub mod route;
 pub mod run;
 #[cfg(test)]
 mod session_tests;
-mod sessions;
+pub mod sessions;
 mod sources;
 mod stats;
 mod writing;

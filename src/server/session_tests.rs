@@ -168,6 +168,46 @@ fn a_stamped_write_outlives_the_loss_of_leadership() {
     assert!(error.contains(&format!("(session {}, write 2)", session.id)), "{error}");
 }
 
+/// Says a request on a connection of its own, and gives back all of the answer.
+fn http(rig: &mut Rig, line: &str, headers: &str, body: &str) -> String {
+    let conn = rig.dial_http();
+    let text = format!("{line} HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n{headers}\r\n{body}", body.len());
+    rig.say(conn, text.as_bytes());
+    String::from_utf8_lossy(&rig.heard(conn)).into_owned()
+}
+
+// R2.12, R2.22, R2.24, R2.28: the whole life of a session over HTTP.
+#[test]
+fn a_session_over_http_makes_a_write_happen_once() {
+    let mut rig = Rig::new();
+    let opened = http(&mut rig, "PUT /v1/holdfast/session", "", r#"{"TTL":"30s","Name":"web"}"#);
+    let json: serde_json::Value = serde_json::from_str(opened.split_once("\r\n\r\n").unwrap().1).unwrap();
+    let (id, key) = (json["ID"].as_u64().unwrap(), json["Key"].as_str().unwrap().to_owned());
+    assert_eq!((json["TTL"].as_str(), key.len()), (Some("30s"), 32), "{opened}");
+    let owner = format!("X-Holdfast-Session: {id}:{key}\r\n");
+    let first = format!("{owner}X-Holdfast-Sequence: 1\r\n");
+    let put = |rig: &mut Rig, headers: &str| http(rig, "PUT /v1/var/a?cas=0", headers, r#"{"Items":{"k":"v"}}"#);
+    let answer = put(&mut rig, &first);
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let proposed = rig.proposed.len();
+    assert_eq!(put(&mut rig, &first), answer, "sent again");
+    assert_eq!(rig.proposed.len(), proposed);
+    assert!(put(&mut rig, "").starts_with("HTTP/1.1 409"), "without a session it comes too late");
+    let about = format!("/v1/holdfast/session/{id}");
+    let told = http(&mut rig, &format!("GET {about}/outcome/1"), &owner, "");
+    assert!(told.contains(r#""Outcome":"applied""#), "{told}");
+    assert!(http(&mut rig, &format!("PUT {about}"), &owner, "").starts_with("HTTP/1.1 200"));
+    let listed = http(&mut rig, "GET /v1/holdfast/sessions", "", "");
+    assert!(listed.contains(r#""Name":"web""#) && !listed.contains(&key), "{listed}");
+    let wrong = format!("X-Holdfast-Session: {id}:{}\r\n", "0".repeat(32));
+    assert!(http(&mut rig, &format!("DELETE {about}"), &wrong, "").starts_with("HTTP/1.1 403"));
+    assert!(http(&mut rig, &format!("DELETE {about}"), &owner, "").starts_with("HTTP/1.1 200"));
+    let over = put(&mut rig, &format!("{owner}X-Holdfast-Sequence: 2\r\n"));
+    assert!(over.starts_with("HTTP/1.1 410") && over.contains(r#"{"Code":"session_expired""#), "{over}");
+    let refused = put(&mut rig, "X-Holdfast-Sequence: 2\r\n");
+    assert!(refused.starts_with("HTTP/1.1 400") && refused.contains("X-Holdfast-Session is missing"), "{refused}");
+}
+
 // R2.12
 #[test]
 fn what_became_of_a_write_can_be_asked() {

@@ -21,6 +21,7 @@ use crate::wire::class::{Class, OUTCOME_UNKNOWN};
 use crate::wire::entry::Command;
 
 use super::Server;
+pub use super::forwarding::OWN_TTL;
 use super::writing::Internal;
 
 /// Sessions named in one entry (R8.22).
@@ -28,7 +29,7 @@ const IDS_AN_ENTRY: usize = 1_024;
 /// Between two looks at sessions whose time is over.
 const PAUSE: Duration = Duration::from_millis(500);
 /// Longer than no session waits past its deadline for a sign of life.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
+pub const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// When to look again, and who is watched.
 #[derive(Debug, Default)]

@@ -2,7 +2,8 @@
 //!
 //! One table for the client library, for servers that pass calls on, and for relays. A server says the class of an error
 //! in a field of its own in the reply's head to whoever shows that it knows it ([`crate::wire::body::session`]); where
-//! the field is missing, as from other peers, the class is read from the text. Source: requirements R2.1 to R2.13,
+//! the field is missing, as from other peers, the class is read from the text. holdfast-protocol(7) says the same to
+//! authors of clients, and the tests of the pages hold it to this table. Source: requirements R2.1 to R2.13,
 //! R2.38.
 
 /// How a call that has no result ended.
@@ -66,7 +67,8 @@ enum At {
 }
 
 impl Class {
-    const ALL: [Class; 8] = [
+    /// All of them.
+    pub const ALL: [Class; 8] = [
         Class::NotSent,
         Class::Broken,
         Class::NotLeader,

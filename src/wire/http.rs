@@ -3,6 +3,8 @@
 //! Source: RFC 9112 (messages) and RFC 9110 (fields). Where a lenient reading would let two parties see different
 //! requests (section 11.2 of RFC 9112), the request is refused.
 
+use std::fmt;
+
 use httparse::Status;
 
 /// Header fields in one request.
@@ -307,6 +309,7 @@ pub const fn reason(status: u16) -> &'static str {
         405 => "Method Not Allowed",
         408 => "Request Timeout",
         409 => "Conflict",
+        410 => "Gone",
         413 => "Content Too Large",
         415 => "Unsupported Media Type",
         417 => "Expectation Failed",
@@ -323,8 +326,11 @@ pub const fn reason(status: u16) -> &'static str {
     }
 }
 
+/// Headers whose values are secrets, in lower case.
+const SECRET_HEADERS: [&str; 3] = ["authorization", "x-holdfast-session", "x-nomad-token"];
+
 /// A request, whole.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct HttpRequest {
     /// `GET` and its like.
     pub method: String,
@@ -338,6 +344,24 @@ pub struct HttpRequest {
     pub body: Vec<u8>,
     /// The body is not here: it comes in pieces, since it may be larger than what a request may hold.
     pub upload: bool,
+}
+
+impl fmt::Debug for HttpRequest {
+    /// Without values of secret headers, and without the body.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = |(name, value): &(String, String)| match SECRET_HEADERS.contains(&name.as_str()) {
+            true => format!("{name}: <secret>"),
+            false => format!("{name}: {value}"),
+        };
+        f.debug_struct("HttpRequest")
+            .field("method", &self.method)
+            .field("path", &self.path)
+            .field("query", &self.query)
+            .field("headers", &self.headers.iter().map(shown).collect::<Vec<_>>())
+            .field("body_bytes", &self.body.len())
+            .field("upload", &self.upload)
+            .finish()
+    }
 }
 
 impl HttpRequest {

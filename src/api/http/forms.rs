@@ -139,6 +139,9 @@ pub(super) const SCHEDULER: Fields = &[
 /// What a shell wants completed.
 pub(super) const SEARCH: Fields = &[("Prefix", Text), ("Context", Text), ("Namespace", Text), ("Region", Text)];
 
+/// A session that is to be opened.
+pub(super) const SESSION: Fields = &[("TTL", Duration), ("Name", Text)];
+
 wire_structs! {
     /// Body of a drain.
     pub struct DrainBody {

@@ -10,13 +10,16 @@ mod paths_agent;
 mod paths_nodes;
 mod paths_operator;
 mod paths_others;
+mod paths_sessions;
 mod paths_vars;
 mod query;
 mod render;
 mod render_acl;
 mod render_agent;
+mod render_session;
 mod render_var;
 mod reply;
+mod session_heads;
 #[cfg(test)]
 mod tests;
 
@@ -28,6 +31,8 @@ use self::paths::{Ask, Found, Planned};
 use self::query::{Query, percent_decode};
 pub use self::render::{Heads, Show};
 use self::reply::{coded, empty_reply, error_reply, refusal, text_reply};
+use self::session_heads::SessionHeads;
+pub use self::session_heads::{ACKNOWLEDGED_BELOW, Marks, SEEN, SEQUENCE, SESSION};
 use super::outcome::ReplyResult;
 use super::{Method, StreamingMethod};
 
@@ -42,6 +47,8 @@ pub enum Plan {
         method: &'static Method,
         /// Its body.
         body: Vec<u8>,
+        /// What is to be added to it.
+        marks: Marks,
         /// How its answer is shown.
         view: View,
     },
@@ -149,7 +156,23 @@ fn planned(request: &HttpRequest, facts: &HttpFacts, cors: bool) -> Planned {
         retry_after_seconds: retry_after_seconds(request),
         kind: Show::Empty(Heads::None),
     };
-    (path.plan)(&Ask { request, facts, query, parts, view })
+    marked((path.plan)(&Ask { request, facts, query, parts, view })?, request)
+}
+
+/// A plan with what the headers about sessions say, or their refusal.
+fn marked(plan: Plan, request: &HttpRequest) -> Planned {
+    let wrong = |text: String| refusal(400, &text);
+    let heads = SessionHeads::read(&request.headers).map_err(wrong)?;
+    match plan {
+        Plan::Call { method, body, view, .. } => {
+            Ok(Plan::Call { method, body, marks: heads.marks(method).map_err(wrong)?, view })
+        }
+        Plan::Stream { method, .. } | Plan::Upload { method, .. } => {
+            heads.refuse_all(method.name).map_err(wrong)?;
+            Ok(plan)
+        }
+        Plan::Reply(_) | Plan::Metrics { .. } => Ok(plan),
+    }
 }
 
 /// The answer to a call.

@@ -14,7 +14,7 @@ use super::body::{self, Fields};
 use super::query::Query;
 use super::render::Show;
 use super::reply::{INVALID_METHOD, Refusal, refusal};
-use super::{HttpFacts, Plan, StreamBody, View, not_served};
+use super::{HttpFacts, Marks, Plan, StreamBody, View, not_served};
 use super::{paths_acl, paths_agent, paths_nodes, paths_operator, paths_others, paths_vars};
 
 /// What a path makes of a request, or the answer that refuses it.
@@ -253,7 +253,8 @@ impl Ask<'_> {
     /// A call.
     pub(super) fn call(&self, name: &str, arguments: &impl Msg, kind: Show) -> Planned {
         let method = api::method(name).map_err(|UnknownMethod(text)| refusal(500, &text))?;
-        Ok(Plan::Call { method, body: arguments.to_bytes(), view: View { kind, ..self.view } })
+        let (body, marks) = (arguments.to_bytes(), Marks::default());
+        Ok(Plan::Call { method, body, marks, view: View { kind, ..self.view } })
     }
 
     /// A streaming call.

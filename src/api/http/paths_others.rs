@@ -9,7 +9,7 @@ use super::forms::{self, SearchBody};
 use super::paths::{Ask, Path, Planned};
 use super::render::{Heads, Show};
 use super::reply::{INVALID_METHOD, empty_reply, json_reply, read_headers, refusal, text_reply};
-use super::{Plan, not_served, paths_agent, paths_vars};
+use super::{Plan, not_served, paths_agent, paths_sessions, paths_vars};
 
 /// Below `/v1/search`.
 pub(super) static SEARCH: &[Path] = &[Path { pattern: "", plan: search }];
@@ -23,6 +23,10 @@ pub(super) static HOLDFAST: &[Path] = &[
     Path { pattern: "lock/*", plan: paths_vars::lock },
     Path { pattern: "txn", plan: paths_vars::txn },
     Path { pattern: "connections", plan: connections },
+    Path { pattern: "session", plan: paths_sessions::open },
+    Path { pattern: "session/:", plan: paths_sessions::one },
+    Path { pattern: "session/:/outcome/:", plan: paths_sessions::outcome },
+    Path { pattern: "sessions", plan: paths_sessions::list },
 ];
 
 /// Outside `/v1`.

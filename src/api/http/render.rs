@@ -11,7 +11,7 @@ use crate::wire::msgpack::{Decoder, Encoder, Msg, Result};
 use super::reply::{
     coded, empty_reply, error_reply, is_leaderless, json_reply, read_headers, text_reply, write_headers,
 };
-use super::{View, render_acl, render_agent, render_var};
+use super::{View, render_acl, render_agent, render_session, render_var};
 
 /// Which headers an answer has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,10 +91,14 @@ pub enum Show {
     Caller,
     /// ACL.ExchangeOneTimeToken.
     Exchanged,
+    /// Session.Open and Session.KeepAlive.
+    Session,
+    /// Session.Outcome.
+    SessionOutcome,
 }
 
-/// How locks look: with their durations in words.
-const LOCKS: JsonStyle = JsonStyle { durations: &["TTL", "LockDelay"], ..JsonStyle::PUBLIC };
+/// How locks and sessions look: with their durations in words.
+pub(super) const IN_WORDS: JsonStyle = JsonStyle { durations: &["TTL", "LockDelay"], ..JsonStyle::PUBLIC };
 
 /// How a list of nodes looks: without what was not asked for.
 const NODES: JsonStyle =
@@ -145,6 +149,8 @@ pub(super) fn body(view: &View, body: &[u8]) -> Result<HttpReply> {
         Show::TokenWritten => render_acl::written(body, pretty),
         Show::Caller => render_acl::caller(body, pretty),
         Show::Exchanged => render_acl::exchanged(body, pretty),
+        Show::Session => render_session::session(body, pretty),
+        Show::SessionOutcome => render_session::outcome(body, pretty),
     }
 }
 
@@ -213,7 +219,7 @@ pub(super) fn json_of(value: &[u8], style: JsonStyle) -> Result<String> {
 
 fn style_of(field: &str) -> JsonStyle {
     match field {
-        "Lock" | "Locks" => LOCKS,
+        "Lock" | "Locks" | "Sessions" => IN_WORDS,
         "Nodes" => NODES,
         _ => JsonStyle::PUBLIC,
     }

@@ -55,21 +55,24 @@ pub(super) fn error_reply(text: &str) -> HttpReply {
             return text_reply(*status, end);
         }
     }
-    let class = Class::of_text(text);
-    if matches!(class, Class::OutcomeUnknown | Class::LeadershipLost) {
+    let (status, code) = match Class::of_text(text) {
         // R2.12: neither failure nor success, so that neither is assumed.
-        let mut body = String::from("{\"Code\":\"outcome_unknown\",\"Error\":");
-        push_json_string(without_prefixes(text), &mut body);
-        body.push('}');
-        return json_reply(504, body, false);
-    }
-    text_reply(500, text)
+        Class::OutcomeUnknown | Class::LeadershipLost => (504, "outcome_unknown"),
+        // R2.28: it was there, and will not be again.
+        Class::SessionExpired => (410, "session_expired"),
+        _ => return text_reply(500, text),
+    };
+    let mut body = format!("{{\"Code\":\"{code}\",\"Error\":");
+    push_json_string(without_prefixes(text), &mut body);
+    body.push('}');
+    json_reply(status, body, false)
 }
 
 /// Ends of texts that have a status of their own, whatever a hop put before them.
 const SUFFIXES: &[(&str, u16)] = &[
     ("Permission denied", 403),
     ("ACL token not found", 403),
+    ("session key is wrong", 403),
     ("Job registration, dispatch, and scale are disabled by the scheduler configuration", 403),
     ("Filter expression cannot be used with other filter parameters", 400),
 ];

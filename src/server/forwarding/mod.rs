@@ -37,6 +37,7 @@ use super::port::Settings;
 
 use self::asks::Asks;
 pub(super) use self::carry::Elsewhere;
+pub use self::stamps::OWN_TTL;
 use self::stamps::Stamps;
 use self::streams::Streams;
 

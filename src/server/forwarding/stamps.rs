@@ -28,7 +28,7 @@ use super::super::writing::Internal;
 use super::{Outgoing, Purpose};
 
 /// How long a session of a server lives without a sign of life: longer than most stops of a whole cluster.
-const TTL: Duration = Duration::from_secs(300);
+pub const OWN_TTL: Duration = Duration::from_secs(300);
 /// A session that wrote nothing for so long gives a sign of life, if it is to be kept.
 const KEEP_ALIVE: Duration = Duration::from_secs(100);
 /// A session that wrote nothing for so long is let go.
@@ -191,7 +191,7 @@ impl Server {
     }
 
     fn open_session(&mut self, now: Instant) {
-        let ttl = i64::try_from(TTL.as_nanos()).unwrap_or(i64::MAX);
+        let ttl = i64::try_from(OWN_TTL.as_nanos()).unwrap_or(i64::MAX);
         if self.known_leader(now).here {
             self.fresh_ctx(false);
             self.forwarding.stamps.key_seed += 1;

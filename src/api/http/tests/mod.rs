@@ -7,6 +7,7 @@ mod agent;
 mod common;
 mod nodes;
 mod operator;
+mod sessions;
 mod vars;
 
 use std::collections::BTreeSet;
@@ -29,11 +30,15 @@ pub(super) type Refused = (&'static str, &'static str, u16, &'static str);
 pub(super) fn request(line: &str, body: &str) -> HttpRequest {
     let (method, target) = line.split_once(' ').unwrap();
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let mut headers = vec![("x-nomad-token".to_owned(), " secret ".to_owned())];
+    if path.starts_with("/v1/holdfast/session/") {
+        headers.push(("x-holdfast-session".to_owned(), sessions::OWNER.to_owned()));
+    }
     HttpRequest {
         method: method.to_owned(),
         path: path.to_owned(),
         query: query.to_owned(),
-        headers: vec![("x-nomad-token".to_owned(), " secret ".to_owned())],
+        headers,
         body: body.as_bytes().to_vec(),
         upload: false,
     }
@@ -159,7 +164,7 @@ pub(super) fn meta() -> crate::wire::body::query::QueryMeta {
     }
 }
 
-const ALL_CALLS: &[&[Row]] = &[acl::CALLS, agent::CALLS, nodes::CALLS, operator::CALLS, vars::CALLS];
+const ALL_CALLS: &[&[Row]] = &[acl::CALLS, agent::CALLS, nodes::CALLS, operator::CALLS, sessions::CALLS, vars::CALLS];
 
 /// What only other servers, nodes and clients of the RPC port call, or what is not served over HTTP.
 const NOT_OVER_HTTP: &[&str] = &[
@@ -296,7 +301,8 @@ proptest! {
         header in ".{0,40}",
         body in body_bytes(),
     ) {
-        let names = ["authorization", "accept-encoding", "origin", "access-control-request-method"];
+        let names =
+            ["authorization", "accept-encoding", "origin", "access-control-request-method", "x-holdfast-session"];
         let headers = names.map(|name| (name.to_owned(), header.clone())).to_vec();
         let planned = planned_for(&HttpRequest { method, path: path.clone(), query, headers, body, upload: false });
         if let Plan::Reply(reply) = &planned {

@@ -60,6 +60,19 @@ faults! {
     an_old_answer_at_a_deadline: StaleAtDeadline;
     // R1.83
     a_leader_that_was_never_heard_just_now: SayJustHeard;
+    // R2.25, R2.32
+    a_second_try_with_a_new_number: NewSequence;
+    // R2.29
+    places_that_the_leader_alone_remembers: LeaderMemory;
+    // R2.27
+    sessions_that_end_by_the_calendar_of_one_server: LocalExpiry;
+    sessions_that_end_by_the_calendars_of_leaders: CalendarExpiry;
+    // R2.25
+    an_answer_that_is_dropped_too_early: DropReplies;
+    // R2.32
+    a_write_that_is_passed_on_with_a_new_number: Restamp;
+    // R2.22
+    a_key_that_nobody_looks_at: AnyKey;
 }
 
 // What a single server's machine can do wrong is found among several too.

@@ -17,6 +17,8 @@ const EVERY: Duration = Duration::from_secs(4);
 const FIRST: Duration = Duration::from_secs(6);
 /// A follower that hears no leader for so long wants to lead, and asks for votes again and again.
 const DEAF: Duration = Duration::from_secs(1);
+/// Between two of [`Drill::FlipFlop`], at least.
+const FLIP_EVERY: Duration = Duration::from_millis(400);
 /// How long a leader is alone.
 const ALONE: Duration = Duration::from_secs(3);
 
@@ -36,6 +38,10 @@ pub enum Drill {
     Blackout,
     /// The leader and one follower are cut off from the others: of five they are too few.
     Minority,
+    /// Leadership goes to another server, and soon to another again: often back.
+    FlipFlop,
+    /// Leadership goes to another server, and each server's calendar is set by up to an hour.
+    Calendars,
 }
 
 /// When a world has its drills.
@@ -48,7 +54,8 @@ pub(super) fn plan(ground: &mut Ground) {
         if drill == Drill::ChangeAlone {
             return;
         }
-        at += EVERY + ground.rng.jitter(EVERY / 2);
+        let every = if drill == Drill::FlipFlop { FLIP_EVERY } else { EVERY };
+        at += every + ground.rng.jitter(every / 2);
     }
 }
 
@@ -70,6 +77,14 @@ impl World {
                 self.ground.after(ALONE, Event::Cluster(ClusterNemesis::Mend));
             }
             Drill::ChangeAlone => self.cluster_nemesis(ClusterNemesis::Retire(other)),
+            Drill::FlipFlop => self.transfer(other),
+            Drill::Calendars => {
+                for site in 0..servers {
+                    let set = self.ground.rng.below(7200) as i64 - 3600;
+                    self.nemesis(site, Nemesis::SetCalendar(set * 1_000_000_000));
+                }
+                self.transfer(other);
+            }
             Drill::Restart => {
                 self.ground.injected_long("one-way cuts");
                 self.ground.network.cut(Place::Site(leader), Place::Site(other));

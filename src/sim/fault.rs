@@ -114,6 +114,20 @@ pub enum Fault {
     StaleAtDeadline,
     /// A server says of every answer that it has just heard its leader.
     SayJustHeard,
+    /// A client that got no answer sends its write again with a new number.
+    NewSequence,
+    /// Places in sessions are known to the leader alone, and are not in the log.
+    LeaderMemory,
+    /// One server ends sessions by its own calendar.
+    LocalExpiry,
+    /// Leaders end sessions by their own calendars.
+    CalendarExpiry,
+    /// Stored answers are dropped that nobody has acknowledged.
+    DropReplies,
+    /// A server that passes a write on once more gives it another number.
+    Restamp,
+    /// Nobody looks at the keys of sessions.
+    AnyKey,
 }
 
 impl Fault {
@@ -156,7 +170,7 @@ impl Fault {
     ];
 
     /// Those of a cluster.
-    pub const OF_CLUSTER: [Fault; 21] = [
+    pub const OF_CLUSTER: [Fault; 28] = [
         Fault::VoteTwice,
         Fault::SwapSender,
         Fault::CommitEarly,
@@ -178,6 +192,13 @@ impl Fault {
         Fault::VoteAtOnce,
         Fault::StaleAtDeadline,
         Fault::SayJustHeard,
+        Fault::NewSequence,
+        Fault::LeaderMemory,
+        Fault::LocalExpiry,
+        Fault::CalendarExpiry,
+        Fault::DropReplies,
+        Fault::Restamp,
+        Fault::AnyKey,
     ];
 
     /// Whether it takes several servers to make it.

@@ -16,6 +16,7 @@ use super::history::History;
 use super::nemesis::ClusterNemesis;
 use super::network::{LinkId, Network, Side};
 use super::options::Options;
+use super::sessions::Holder;
 use super::site::{Site, SiteNumber};
 use super::trace::Trace;
 use super::truth::Truth;
@@ -188,6 +189,8 @@ pub struct Ground {
     pub fleet: Vec<FleetNode>,
     /// Clients begin nothing new.
     pub quiet: bool,
+    /// The sessions of those who write exactly once.
+    pub holders: Vec<Holder>,
     next_nonce: u64,
 }
 
@@ -245,6 +248,7 @@ impl Ground {
             faults_done: 0,
             fleet,
             quiet: false,
+            holders: Vec::new(),
             next_nonce: 0,
             options,
         }

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use crate::base::time::Instant;
 use crate::state::node::NodeStatus;
+use crate::wire::body::session::SessionKey;
 
+use super::sessions::{SessionAsked, Stamped};
 use super::site::SiteNumber;
 use super::variables::{VarAnswered, VarAsked};
 use super::watch::Reign;
@@ -108,6 +110,10 @@ pub enum Asked {
     },
     /// About variables and locks.
     Var(VarAsked),
+    /// A write of variables with a place in a session.
+    Stamped(Stamped),
+    /// About a session itself.
+    Session(SessionAsked),
     /// The server's own: a node was not heard in time.
     Expire {
         /// Which.
@@ -127,6 +133,7 @@ impl Asked {
     pub fn node(&self) -> Option<NodeNumber> {
         match self {
             Asked::Ping | Asked::List { .. } | Asked::Var(_) | Asked::Transfer { .. } | Asked::Remove { .. } => None,
+            Asked::Stamped(_) | Asked::Session(_) => None,
             Asked::Register { node, .. }
             | Asked::Status { node, .. }
             | Asked::Emit { node, .. }
@@ -147,7 +154,7 @@ impl Asked {
             Asked::Var(asked) => asked.writes(),
             Asked::Ping | Asked::Get { .. } | Asked::List { .. } | Asked::CallNode { .. } => false,
             // They change who is a member, and nothing that anybody reads.
-            Asked::Transfer { .. } | Asked::Remove { .. } => false,
+            Asked::Transfer { .. } | Asked::Remove { .. } | Asked::Session(_) => false,
             _ => true,
         }
     }
@@ -209,6 +216,8 @@ pub enum Answered {
     Node(u64, Option<Seen>),
     /// About variables and locks.
     Var(VarAnswered),
+    /// A session is there: its id and key; the key is empty where it is not told.
+    Session(u64, SessionKey),
     /// Nodes by number, and the index.
     Nodes(u64, BTreeMap<NodeNumber, Seen>),
 }
@@ -351,6 +360,11 @@ impl History {
             operation.returned = now;
             operation.outcome = outcome;
         }
+    }
+
+    /// How many operations are so.
+    pub fn count(&self, is: impl Fn(&Operation) -> bool) -> usize {
+        self.operations.iter().filter(|operation| is(operation)).count()
     }
 
     /// Whether nothing was done to the cluster in this time, nor so shortly before that it may still suffer.

@@ -49,7 +49,8 @@ fn pick<T: Copy>(ground: &mut Ground, from: &[T], or: T) -> T {
     from.get(ground.rng.below(from.len() as u64) as usize).copied().unwrap_or(or)
 }
 
-fn write(ground: &mut Ground, kind: VarOpKind, path: PathNumber) -> VarWrite {
+/// A write that demands nothing, with a nonce where it has items.
+pub(super) fn write(ground: &mut Ground, kind: VarOpKind, path: PathNumber) -> VarWrite {
     let has_items = !matches!(kind, VarOpKind::Delete | VarOpKind::DeleteCas | VarOpKind::LockRelease);
     VarWrite {
         kind,

@@ -17,7 +17,8 @@
 //! disk       the log and the snapshots       workload                what they do
 //! history    what was asked and answered     truth                   what the log should hold
 //! variables  what is asked about variables   keepers                 who keeps them and takes turns at locks
-//! harm, cluster_harm     what goes wrong, when a mistake is planted
+//! sessions   who writes exactly once
+//! harm, cluster_harm, once_harm   what goes wrong, when a mistake is planted
 //! check      is all of that right?           fault                   mistakes, to see that it can be wrong
 //! ```
 
@@ -36,10 +37,12 @@ pub mod jobs;
 pub mod keepers;
 pub mod nemesis;
 pub mod network;
+mod once_harm;
 pub mod options;
 pub mod process;
 pub mod requests;
 mod rest;
+pub mod sessions;
 pub mod site;
 mod sockets;
 mod subscriber;

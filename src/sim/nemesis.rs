@@ -278,10 +278,8 @@ impl World {
                 }
             }
             ClusterNemesis::Transfer => {
-                self.ground.inject("leadership transfers");
-                self.ground.trouble(Duration::ZERO);
                 let to = any(&mut self.ground);
-                self.administer(Asked::Transfer { to }, None);
+                self.transfer(to);
             }
             ClusterNemesis::Retire(site) => {
                 self.ground.injected_long("members removed");
@@ -299,6 +297,13 @@ impl World {
             ClusterNemesis::Drill(drill) => self.drill(drill, leader),
             ClusterNemesis::RestartAllBut(first, other) => self.restart_all_but(first, other),
         }
+    }
+
+    /// Leadership is to go to this server.
+    pub(super) fn transfer(&mut self, to: SiteNumber) {
+        self.ground.inject("leadership transfers");
+        self.ground.trouble(Duration::ZERO);
+        self.administer(Asked::Transfer { to }, None);
     }
 
     /// Clients begin nothing new, and all that was done to servers is over.

@@ -46,6 +46,8 @@ pub struct Options {
     pub lockers: usize,
     /// Clients that write and read variables.
     pub keepers: usize,
+    /// Clients that write in sessions.
+    pub sessions: usize,
     /// Of one way over a wire, about.
     pub latency: Duration,
     /// What a sync takes, about.
@@ -93,6 +95,7 @@ impl Options {
             commands_max: pick(&mut rng, &[2, 1024, 1024]) as usize,
             lockers: pick(&mut rng, &[0, 2, 3, 4]) as usize,
             keepers: pick(&mut rng, &[0, 1, 1]) as usize,
+            sessions: pick(&mut rng, &[0, 0, 1]) as usize,
             drill: None,
             servers: 1,
             spares: 0,
@@ -114,6 +117,8 @@ impl Options {
             Drill::Restart,
             Drill::Blackout,
             Drill::Minority,
+            Drill::FlipFlop,
+            Drill::Calendars,
         ];
         Options {
             silent_nodes: 0,
@@ -134,6 +139,7 @@ impl Options {
             skew_ppm: i64::try_from(pick(&mut rng, &[0, 50, 500])).unwrap_or(0),
             chunk_bytes: pick(&mut rng, &[200, 4096, 256 * 1024]) as usize,
             drill: drills.get(rng.below(24) as usize).copied(),
+            sessions: pick(&mut rng, &[0, 1, 2]) as usize,
             ..alone
         }
     }
@@ -158,6 +164,14 @@ impl Options {
             Fault::SwapSender => Options { servers: 5, ..drill(Drill::Minority) },
             Fault::ChangeAtOnce => Options { servers: 5, ..drill(Drill::ChangeAlone) },
             Fault::VoteAtOnce => Options { servers: 3, ..drill(Drill::Restart) },
+            Fault::NewSequence | Fault::LeaderMemory => Options { sessions: 3, ..drill(Drill::KillLeader) },
+            // Writes are under way for a while.
+            Fault::Restamp => {
+                let latency = Duration::from_millis(20);
+                Options { keepers: 3, lockers: 0, sessions: 0, latency, ..drill(Drill::KillLeader) }
+            }
+            Fault::LocalExpiry | Fault::CalendarExpiry => Options { sessions: 3, ..drill(Drill::Calendars) },
+            Fault::DropReplies | Fault::AnyKey => Options { sessions: 3, ..usual },
             _ => usual,
         }
     }

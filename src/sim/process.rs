@@ -30,6 +30,7 @@ use super::harm::Harm;
 use super::history::{Answered, Asked, OperationId, Outcome, SERVER};
 use super::jobs::Jobs;
 use super::network::{LinkId, Side};
+use super::once_harm::OnceHarm;
 use super::options::ELECTION_TIMEOUT;
 use super::site::{SiteNumber, replica_id};
 use super::sockets::Socket;
@@ -75,6 +76,7 @@ pub struct Process {
     pub(super) errands: Errands,
     pub(super) harm: Harm,
     pub(super) cluster_harm: ClusterHarm,
+    pub(super) once_harm: OnceHarm,
     /// Not published yet (a planted fault).
     pub(super) late_root: Option<Arc<State>>,
     /// Who leads, as the loop was told.
@@ -126,6 +128,7 @@ impl Process {
             errands: Errands::default(),
             harm: Harm::default(),
             cluster_harm: ClusterHarm::default(),
+            once_harm: OnceHarm::default(),
             late_root: None,
             told_leader: None,
         };
@@ -263,6 +266,7 @@ impl Process {
 
     fn propose(&mut self, ground: &mut Ground, mut proposals: Vec<Proposal>) {
         self.harm.proposals(ground, self.site, &self.root.load(), &mut proposals);
+        self.once_harm.proposals(ground, self.site, &self.root.load(), &mut proposals);
         for proposal in &proposals {
             ground.trace.step("propose", &[proposal.id.0]);
             self.note_own(ground, proposal);

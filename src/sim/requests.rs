@@ -19,7 +19,7 @@ use super::ground::FleetNode;
 use super::history::{Answered, Asked, NodeNumber, Seen};
 use super::options::REGION;
 use super::site::server_id;
-use super::variables;
+use super::{sessions, variables};
 
 /// Where an entry carries its nonce.
 pub const NONCE: &str = "sim.nonce";
@@ -119,6 +119,8 @@ pub fn request(asked: &Asked, fleet: &[FleetNode]) -> (&'static str, Vec<u8>) {
             ("Operator.RaftRemovePeerByID", request.to_bytes())
         }
         Asked::Var(asked) => variables::request(asked),
+        Asked::Stamped(stamped) => sessions::stamped_request(stamped),
+        Asked::Session(asked) => sessions::request(asked),
         Asked::CallNode { node, nonce } => ("ClientStats.Stats", call_body(&id(node), *nonce)),
         // The server's own are not asked by anybody.
         Asked::Expire { .. } | Asked::DrainComplete { .. } => ("", none()),
@@ -257,6 +259,8 @@ pub fn answer(asked: &Asked, body: &[u8], fleet: &[FleetNode]) -> std::result::R
         }
         Asked::Remove { .. } => Ok(Answered::Fine),
         Asked::Var(asked) => variables::answer(asked, body).map(Answered::Var),
+        Asked::Stamped(stamped) => variables::answer(&stamped.write, body).map(Answered::Var),
+        Asked::Session(asked) => sessions::answer(asked, body),
         Asked::CallNode { node, nonce } => {
             let (id, answered) = read_call_body(body).map_err(wrong)?;
             let right = fleet.get(*node).is_some_and(|node| node.id == id) && answered == *nonce;

@@ -66,6 +66,10 @@ impl World {
         if root.index().0 != last || truth != last {
             text(format!("the state is at {}, the log at {last}, applied was {truth}", root.index()));
         }
+        let sessions = root.sessions().filter(|session| session.open.server_id.is_empty()).count();
+        if sessions > 0 {
+            text(format!("at rest there are {sessions} sessions of clients"));
+        }
         let replayed = self.ground.truth.replay_to(root.index().0);
         if root.digest() != replayed.digest() || published.digest() != replayed.digest() {
             text("the state is not what a replay of the log gives".to_owned());

@@ -137,7 +137,8 @@ impl Process {
             let whole = bytes.len();
             let said = match side {
                 Side::Server if !leads => says_just_heard(ground, bytes),
-                _ => None,
+                Side::Server => None,
+                Side::Client => self.once_harm.restamped(ground, bytes),
             };
             let written = ground.write(to.0, to.1, said.as_deref().unwrap_or(bytes));
             match written {

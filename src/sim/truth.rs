@@ -10,6 +10,7 @@ use crate::state::State;
 use crate::state::events::Event;
 use crate::state::node::NodeStatus;
 use crate::state::{Applied, ApplyResult};
+use crate::wire::entry::session::SessionStamp;
 use crate::wire::entry::{Command, Entry as WireEntry};
 
 /// Every entry that stands.
@@ -27,8 +28,10 @@ pub struct Step {
     pub index: u64,
     /// Its time, nanoseconds since the Unix epoch.
     pub time: i64,
-    /// What it says.
+    /// What it did; nothing where it has no place in its session.
     pub command: Command,
+    /// Its place in a session.
+    pub stamp: Option<SessionStamp>,
     /// What the state answered.
     pub result: ApplyResult,
     /// What happened.
@@ -144,7 +147,9 @@ impl Truth {
         let mut steps = Vec::new();
         for (index, entry) in &self.entries {
             let before = state.clone();
-            let (command, applied) = apply(&mut state, entry);
+            let (command, stamp, applied) = apply(&mut state, entry);
+            let is_passed_over = matches!(applied.result, ApplyResult::Repeated(_) | ApplyResult::OutOfPlace(_));
+            let command = if is_passed_over { Command::Noop } else { command };
             let ids: BTreeSet<&str> = before.nodes_from("").chain(state.nodes_from("")).map(|node| &*node.id).collect();
             let modified = |state: &State, id: &str| state.node(id).map(|node| node.modify_index);
             let touched: Vec<String> =
@@ -158,6 +163,7 @@ impl Truth {
                 time: state.time_unix_nanos(),
                 vars,
                 command,
+                stamp,
                 result: applied.result,
                 events: applied.events,
                 touched_nodes: before.nodes_index() != state.nodes_index(),
@@ -177,12 +183,12 @@ fn changed_vars(before: &State, after: &State) -> Vec<String> {
     paths.into_iter().filter(|path| before.get(*path) != after.get(*path)).cloned().collect()
 }
 
-fn apply(state: &mut State, entry: &LogEntry) -> (Command, Applied) {
+fn apply(state: &mut State, entry: &LogEntry) -> (Command, Option<SessionStamp>, Applied) {
     let noop = WireEntry { time_unix_nanos: state.time_unix_nanos(), session: None, command: Command::Noop };
     let read = match entry.kind {
         0 if !entry.data.is_empty() => WireEntry::decode(&entry.data).unwrap_or_else(|_| noop.clone()),
         _ => noop,
     };
     let applied = state.apply(Index(entry.index.0), entry.term, &read);
-    (read.command, applied)
+    (read.command, read.session, applied)
 }

@@ -10,6 +10,7 @@ use super::ground::Ground;
 use super::history::{Answered, Asked, NodeNumber, Outcome};
 use super::keepers::{Follower, Keeper, Locker};
 use super::options::{GRACE, MIN_TTL};
+use super::sessions::Once;
 
 /// What a lane is for.
 #[derive(Clone, Debug)]
@@ -54,6 +55,8 @@ pub enum Role {
     Noise,
     /// Changes the cluster, when the world wants that.
     Administrator(Administrator),
+    /// Writes exactly once.
+    Once(Once),
 }
 
 /// An operator of the cluster: asks any server, and again until a removal is done.
@@ -126,6 +129,7 @@ impl Role {
             Role::Follower(follower) => follower.next(ground),
             Role::Locker(locker) => locker.next(ground),
             Role::Noise => Next::Noise,
+            Role::Once(once) => once.next(ground),
             Role::Administrator(administrator) => match administrator.asks.front() {
                 Some(asked) => Next::Ask(asked.clone()),
                 None => Next::Sleep(ADMINISTRATOR_LOOKS),
@@ -180,8 +184,10 @@ impl Role {
                 if !again {
                     administrator.asks.pop_front();
                 }
-                Duration::from_secs(1)
+                // A transfer is not asked for again, whatever became of it.
+                if matches!(asked, Asked::Transfer { .. }) { ADMINISTRATOR_LOOKS } else { Duration::from_secs(1) }
             }
+            Role::Once(once) => once.learn(ground, asked, outcome),
             Role::Operator => ground.rng.jitter(Duration::from_millis(1500)),
             Role::Subscriber { .. } | Role::Noise => ground.rng.jitter(Duration::from_secs(3)),
         }

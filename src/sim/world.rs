@@ -11,12 +11,13 @@ use crate::wire::first_byte::FirstByte;
 use super::check;
 use super::client::{Client, PATIENCE};
 use super::ground::{Event, Ground, Nemesis, Net};
-use super::history::{Asked, Life, Outcome};
+use super::history::{Answered, Asked, Life, Operation, Outcome, SERVER};
 use super::keepers::{Follower, Keeper, Locker, lock_path};
 use super::nemesis;
 use super::network::{LinkId, Place, Side};
 use super::options::{FAILOVER_TTL, GRACE, MIN_TTL, Options};
 use super::process::Process;
+use super::sessions::{Holder, Once};
 use super::site::SiteNumber;
 use super::workload::{Administrator, Role};
 
@@ -24,6 +25,11 @@ use super::workload::{Administrator, Role};
 const LONGEST_WAIT: Duration = Duration::from_secs(22);
 /// Beyond what can be reckoned, at the end.
 const REST: Duration = Duration::from_secs(30);
+/// The shortest session that can be had.
+const SESSION_TTL: Duration = Duration::from_secs(5);
+/// Writes that a client with a session has under way at once.
+const WRITERS: usize = 3;
+
 /// What came of a world.
 #[derive(Clone, Debug)]
 pub struct Report {
@@ -47,6 +53,14 @@ pub struct Report {
     pub injected: BTreeMap<&'static str, u64>,
     /// Documents that subscribers got.
     pub documents: usize,
+    /// Writes with a place in a session that were answered.
+    pub stamped: usize,
+    /// Sessions of clients that were opened.
+    pub sessions: usize,
+    /// Writes without a place that were answered with words that nobody knows what became of them.
+    pub unknown: usize,
+    /// Writes without a place whose connection, or server, went before the answer.
+    pub lost: usize,
     /// Times at which the planted fault was in effect.
     pub faults_done: u64,
     /// What is wrong; empty when all is well.
@@ -379,12 +393,21 @@ impl World {
             time: now.since(Instant::ZERO),
             reigns: history.reigns.len(),
             injected: self.ground.injected.clone(),
+            stamped: history.count(|one| matches!((&one.asked, &one.outcome), (Asked::Stamped(_), Outcome::Done(_)))),
+            sessions: history.count(|one| matches!(one.outcome, Outcome::Done(Answered::Session(..)))),
+            unknown: history.count(|one| is_plain_write(one) && check::is_told_unsure(one)),
+            lost: history.count(|one| is_plain_write(one) && one.outcome == Outcome::Unknown),
             documents: history.subscriptions.iter().map(|one| one.documents.len()).sum(),
             faults_done: self.ground.faults_done,
             wrongs,
             log: self.ground.log.into_iter().collect(),
         }
     }
+}
+
+/// Whether it is a client's write without a place in a session.
+fn is_plain_write(operation: &Operation) -> bool {
+    operation.client != SERVER && operation.asked.writes() && !matches!(operation.asked, Asked::Stamped(_))
 }
 
 /// A handshake goes both ways, and is tried again.
@@ -441,6 +464,14 @@ fn clients(ground: &mut Ground) -> Vec<Client> {
     for _ in 0..ground.options.lockers {
         let path = lock_path(ground);
         clients.push(Client::new(clients.len(), &ANY, vec![Role::Locker(Locker::new(path))]));
+    }
+    for of in 0..ground.options.sessions {
+        let ttl = SESSION_TTL + ground.rng.jitter(SESSION_TTL / 2);
+        ground.holders.push(Holder::new(ttl));
+        let mut roles = vec![Role::Once(Once::Keep { of })];
+        roles.extend((0..WRITERS).map(|_| Role::Once(Once::Write { of, pending: None })));
+        clients.push(Client::new(clients.len(), &MUX, roles));
+        clients.push(Client::new(clients.len(), &ANY, vec![Role::Once(Once::Echo)]));
     }
     if ground.options.servers > 1 {
         clients.push(Client::new(clients.len(), &MUX, vec![Role::Administrator(Administrator::default())]));

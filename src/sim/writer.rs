@@ -162,7 +162,8 @@ impl Process {
                 if ground.fault(Fault::ProposeTwice, 20) {
                     let doubled: Vec<Proposal> = proposals
                         .iter()
-                        .map(|one| Proposal { id: CallId(one.id.0 | DOUBLED), ..one.clone() })
+                        // With its place in a session it would be harmless.
+                        .map(|one| Proposal { id: CallId(one.id.0 | DOUBLED), session: None, ..one.clone() })
                         .collect();
                     proposals.extend(doubled);
                 }
@@ -234,6 +235,7 @@ impl Process {
         if let Some(root) = root {
             ground.trace.step("publish", &[root.index().0]);
             let root = self.cluster_harm.root(ground, root);
+            let root = self.once_harm.root(ground, self.site, root);
             ground.watch_root(self.site, &root);
             if ground.fault(Fault::NotifyBeforePublish, 50) {
                 self.writer.told.extend(notices);
@@ -359,6 +361,7 @@ impl Process {
         }
         harm_notices(ground, &mut notices);
         self.cluster_harm.notices(ground, &mut notices);
+        self.once_harm.notices(&mut notices);
         if let Some(forged) = self.cluster_harm.forged() {
             self.push_lane(ground, vec![forged]);
         }

@@ -34,6 +34,10 @@ struct Sum {
     documents: usize,
     lives: usize,
     reigns: usize,
+    stamped: usize,
+    sessions: usize,
+    unknown: usize,
+    lost: usize,
     injected: BTreeMap<&'static str, u64>,
 }
 
@@ -47,6 +51,10 @@ impl Sum {
             documents: 0,
             lives: 0,
             reigns: 0,
+            stamped: 0,
+            sessions: 0,
+            unknown: 0,
+            lost: 0,
             injected: BTreeMap::new(),
         }
     }
@@ -59,6 +67,10 @@ impl Sum {
         self.documents += more.documents;
         self.lives += more.lives;
         self.reigns += more.reigns;
+        self.stamped += more.stamped;
+        self.sessions += more.sessions;
+        self.unknown += more.unknown;
+        self.lost += more.lost;
         for (kind, count) in &more.injected {
             *self.injected.entry(kind).or_default() += count;
         }
@@ -66,9 +78,10 @@ impl Sum {
 
     fn print(&self, what: &str) {
         let hours = self.time.as_secs_f64() / 3600.0;
-        let Sum { seeds, answered, entries, documents, lives, reigns, .. } = self;
+        let Sum { seeds, answered, entries, documents, lives, reigns, stamped, sessions, unknown, lost, .. } = self;
         println!("{what}: seeds {seeds}, virtual hours {hours:.1}, processes {lives}, leaderships {reigns}");
         println!("{what}: answered {answered}, entries {entries}, documents {documents}");
+        println!("{what}: in {sessions} sessions {stamped} writes answered; of others {unknown} unknown, {lost} lost");
         println!("{what}: injected {} in all, {:?}", self.injected.values().sum::<u64>(), self.injected);
     }
 }
@@ -76,7 +89,9 @@ impl Sum {
 impl From<Report> for Sum {
     fn from(report: Report) -> Sum {
         let Report { time, answered, entries, documents, lives, reigns, injected, .. } = report;
-        Sum { seeds: 1, time, answered, entries, documents, lives, reigns, injected }
+        let Report { stamped, sessions, unknown, lost, .. } = report;
+        let seeds = 1;
+        Sum { seeds, time, answered, entries, documents, lives, reigns, stamped, sessions, unknown, lost, injected }
     }
 }
 

@@ -38,7 +38,7 @@ struct Span<'a> {
 fn of_node<'a>(all: &'a [Operation], node: NodeNumber, id: &str) -> Vec<Span<'a>> {
     let touches = |operation: &Operation| match &operation.asked {
         Asked::List { prefix, .. } => id.starts_with(prefix.as_str()),
-        Asked::CallNode { .. } | Asked::Ping | Asked::Var(_) => false,
+        Asked::CallNode { .. } | Asked::Ping | Asked::Var(_) | Asked::Stamped(_) | Asked::Session(_) => false,
         asked => asked.node() == Some(node),
     };
     let gone: Vec<(Instant, Instant)> = all

@@ -8,6 +8,7 @@ mod locks;
 mod model;
 mod queries;
 mod rules;
+mod sessions;
 mod stale;
 mod vars;
 
@@ -15,7 +16,7 @@ use std::time::Duration;
 
 use crate::base::time::Instant;
 
-use super::history::History;
+use super::history::{History, Operation, Outcome};
 use super::truth::{Step, Truth};
 
 /// What everything on the way takes at most, when nothing is broken: wires, threads, a pause of the process.
@@ -35,6 +36,11 @@ pub(crate) fn is_unsure(text: &str) -> bool {
     // Another server may have passed it on.
     let text = text.trim_start_matches("rpc error: ");
     UNSURE.iter().any(|unsure| text.starts_with(unsure))
+}
+
+/// Whether whoever asked was told that nobody knows what became of it.
+pub(crate) fn is_told_unsure(operation: &Operation) -> bool {
+    matches!(&operation.outcome, Outcome::Refused(text) if is_unsure(text))
 }
 
 /// What checkers know.
@@ -81,5 +87,6 @@ pub fn all(history: &History, truth: &Truth, end: Instant) -> Vec<String> {
     vars::check(&case, &replay, &mut wrongs);
     locks::check(&case, &replay, &mut wrongs);
     stale::check(&case, &replay, &mut wrongs);
+    sessions::check(&case, &replay, &mut wrongs);
     wrongs
 }

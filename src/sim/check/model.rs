@@ -135,6 +135,7 @@ impl Node {
             Asked::Emit { .. } => return Some(self),
             Asked::Ping | Asked::Get { .. } | Asked::List { .. } | Asked::CallNode { .. } => return Some(self),
             Asked::Var(_) | Asked::Transfer { .. } | Asked::Remove { .. } => return Some(self),
+            Asked::Stamped(_) | Asked::Session(_) => return Some(self),
         }
         self.written(index)
     }

@@ -65,6 +65,10 @@ pub(super) struct Replay {
     pub(super) table: Vec<u64>,
     /// In the order in which they were taken.
     pub(super) holds: Vec<Hold>,
+    /// The entry that did the write with each nonce.
+    pub(super) done: BTreeMap<u64, u64>,
+    /// Nonces of writes that were done twice, with the two entries.
+    pub(super) doubled: Vec<(u64, u64, u64)>,
     rows: Vec<Row>,
 }
 
@@ -85,7 +89,9 @@ impl Replay {
         match &step.command {
             Command::VarApply(body) => {
                 let done = body.ops.iter().all(|op| self.write(op, index, time));
-                if !done {
+                if done {
+                    body.ops.iter().for_each(|op| self.note_done(op, index));
+                } else {
                     self.rows.clone_from(&before);
                 }
                 let first = body.ops.first().and_then(|op| row_number(&op.path)).and_then(|at| self.rows.get(at));
@@ -129,6 +135,15 @@ impl Replay {
             _ => {}
         }
         self.note(&before, step);
+    }
+
+    fn note_done(&mut self, op: &VarOp, index: u64) {
+        let nonce = sealed_nonce(&op.path, op.sealed.as_ref()).unwrap_or(0);
+        if nonce > 0
+            && let Some(first) = self.done.insert(nonce, index)
+        {
+            self.doubled.push((nonce, first, index));
+        }
     }
 
     /// One write; false where it is refused.

@@ -21,20 +21,8 @@ use super::{Case, is_unsure};
 pub(super) fn check(case: &Case<'_>, replay: &Replay, wrongs: &mut Vec<String>) {
     check_state(case, replay, wrongs);
     let times = Times::of(case);
-    let mut done: BTreeMap<u64, u64> = BTreeMap::new();
-    for step in case.steps {
-        let Command::VarApply(body) = &step.command else { continue };
-        if replay.results.get(&step.index).is_none_or(|(ok, _)| !ok) {
-            continue;
-        }
-        for op in &body.ops {
-            let nonce = sealed_nonce(&op.path, op.sealed.as_ref()).unwrap_or(0);
-            if nonce > 0
-                && let Some(first) = done.insert(nonce, step.index)
-            {
-                wrongs.push(format!("the write with the nonce {nonce} was done at {first} and at {}", step.index));
-            }
-        }
+    for (nonce, first, again) in &replay.doubled {
+        wrongs.push(format!("the write with the nonce {nonce} was done at {first} and at {again}"));
     }
     let by_index: BTreeMap<u64, &Step> = case.steps.iter().map(|step| (step.index, step)).collect();
     for operation in &case.history.operations {
@@ -44,7 +32,8 @@ pub(super) fn check(case: &Case<'_>, replay: &Replay, wrongs: &mut Vec<String>) 
                 check_answer(&times, replay, &by_index, operation, asked, answered)
             }
             Outcome::Refused(text) if !is_unsure(text) => {
-                let happened = asked.all_writes().iter().any(|one| one.nonce > 0 && done.contains_key(&one.nonce));
+                let happened =
+                    asked.all_writes().iter().any(|one| one.nonce > 0 && replay.done.contains_key(&one.nonce));
                 if happened { Err("a refused write happened".to_owned()) } else { Ok(()) }
             }
             _ => Ok(()),
@@ -143,17 +132,7 @@ fn check_answer(
             if *index <= least {
                 return Err(format!("written at an index that is not above {least}"));
             }
-            let Some(Command::VarApply(body)) = by_index.get(index).map(|step| &step.command) else {
-                return Err("an acknowledged write is lost".to_owned());
-            };
-            let writes = asked.all_writes();
-            if body.ops.len() != writes.len() || !body.ops.iter().zip(writes).all(|(op, one)| is_of(op, one)) {
-                return Err(format!("its entry is another one: {body:?}"));
-            }
-            match replay.results.get(index) {
-                Some((done, of_entry)) if done == ok && (!*ok || *fence == 0 || fence == of_entry) => Ok(()),
-                other => Err(format!("the rules say {other:?}")),
-            }
+            check_entry(by_index.get(index).copied(), replay, asked, (*index, *ok, *fence))
         }
         (VarAsked::Read { path, .. }, VarAnswered::Read(index, seen)) => {
             let expected = seen.map(|SeenVar { modify_index, nonce, locked }| (modify_index, nonce, locked));
@@ -178,6 +157,36 @@ fn check_answer(
             check_index(replay, *index, None, &spans)
         }
         _ => Ok(()),
+    }
+}
+
+/// What a write was answered with is what its entry did.
+pub(super) fn check_written(
+    case: &Case<'_>,
+    replay: &Replay,
+    asked: &VarAsked,
+    answered: &VarAnswered,
+) -> Result<(), String> {
+    let VarAnswered::Written { index, ok, fence } = answered else { return Err("no answer to a write".to_owned()) };
+    check_entry(case.steps.iter().find(|step| step.index == *index), replay, asked, (*index, *ok, *fence))
+}
+
+fn check_entry(
+    step: Option<&Step>,
+    replay: &Replay,
+    asked: &VarAsked,
+    (index, ok, fence): (u64, bool, u64),
+) -> Result<(), String> {
+    let Some(Command::VarApply(body)) = step.map(|step| &step.command) else {
+        return Err("an acknowledged write is lost".to_owned());
+    };
+    let writes = asked.all_writes();
+    if body.ops.len() != writes.len() || !body.ops.iter().zip(writes).all(|(op, one)| is_of(op, one)) {
+        return Err(format!("its entry is another one: {body:?}"));
+    }
+    match replay.results.get(&index) {
+        Some((done, of_entry)) if *done == ok && (!ok || fence == 0 || fence == *of_entry) => Ok(()),
+        other => Err(format!("the rules say {other:?}")),
     }
 }
 

@@ -51,7 +51,6 @@ fn stamp(sequence: u64, acknowledged_below: u64) -> WriteStamp {
 fn what_is_no_request_about_a_session_is_refused() {
     check_refused(&[
         ("GET /v1/holdfast/session", "", 405, "Invalid method"),
-        ("PUT /v1/holdfast/session", "[", 400, "invalid type: sequence, expected an object at line 1 column 0"),
         ("GET /v1/holdfast/session/7", "", 405, "Invalid method"),
         ("PUT /v1/holdfast/session/8", "", 400, "X-Holdfast-Session is of another session than the path"),
         ("DELETE /v1/holdfast/session/x", "", 400, "session id: strconv.ParseUint: parsing \"x\": invalid syntax"),
@@ -65,6 +64,8 @@ fn what_is_no_request_about_a_session_is_refused() {
         ("GET /v1/holdfast/session/7/outcome", "", 404, ""),
         ("PUT /v1/holdfast/sessions", "", 405, "Invalid method"),
     ]);
+    let (status, text) = refused(plan_of("PUT /v1/holdfast/session", r#"{"TTL":"soon"}"#));
+    assert!(status == 400 && text.starts_with("time: invalid duration \"soon\""), "{text}");
     let mut bare = request("DELETE /v1/holdfast/session/7?key=ffeeddccbbaa99887766554433221100", "");
     bare.headers.retain(|(name, _)| name != "x-holdfast-session");
     assert_eq!(refused(planned_for(&bare)), (400, "X-Holdfast-Session is missing".to_owned()));

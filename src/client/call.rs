@@ -63,7 +63,7 @@ pub(crate) fn read_reply(head: &[u8], body: Vec<u8>, seq: u64) -> Result<Vec<u8>
     if head.error.is_empty() {
         return Ok(body);
     }
-    Err(Error::Answered { class: Class::of("", &head.error), text: head.error })
+    Err(Error::Answered { class: Class::of(&head.class, &head.error), text: head.error })
 }
 
 /// Sends `request`, numbered `seq`, and reads its reply.

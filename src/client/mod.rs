@@ -271,6 +271,11 @@ fn is_read(method: &str) -> bool {
     api::method(method).is_ok_and(|method| method.access != Access::Write)
 }
 
+/// Whether a write can have a place in a session; what this build does not know can.
+fn takes_stamp(method: &str) -> bool {
+    api::method(method).map_or(true, api::Method::takes_stamp)
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 pub(crate) mod fake;

@@ -12,7 +12,7 @@ use crate::client::book::Book;
 use crate::client::error::{Class, Error, Place};
 use crate::client::retry::{Failed, Kind};
 use crate::client::stamp::{seeing, stamped};
-use crate::client::{Client, is_read};
+use crate::client::{Client, is_read, takes_stamp};
 use crate::wire::body::query::{QueryOptions, WriteMeta, WriteRequest};
 use crate::wire::body::session::{
     SessionKey, SessionOpenRequest, SessionOutcomeReply, SessionOutcomeRequest, SessionReply, SessionRequest,
@@ -183,6 +183,9 @@ impl Session {
                 0 => body,
                 index => seeing(&body, index).ok_or_else(nameless)?,
             };
+            self.core.client.call_bytes(method, body, limit)?
+        } else if !takes_stamp(method) {
+            // It has no place in a session: what it does is no single entry, and it is made once at most.
             self.core.client.call_bytes(method, body, limit)?
         } else {
             self.core.write(method, &body, deadline)?

@@ -12,7 +12,7 @@ use holdfast::api::{http, method, session as bounds};
 use holdfast::base::time::format_duration;
 use holdfast::config::keys::{KEYS, Key, Later, WhenUnset};
 use holdfast::config::{Config, Overrides};
-use holdfast::server::sessions::{LONGEST_WAIT, OWN_TTL};
+use holdfast::server::sessions::OWN_TTL;
 use holdfast::state::sessions as limits;
 use holdfast::wire::body::query::{CONSISTENT, HOP, QueryMeta, QueryOptions, WriteMeta, WriteRequest, route_fields};
 use holdfast::wire::body::session::{
@@ -283,8 +283,6 @@ fn the_protocol_page_has_the_bounds() {
     );
     assert!(section(&page, ".Ss Session.Open").contains(&ttl), "{ttl}");
     assert!(section(&page, ".Sh SESSIONS").contains(&format!("gave: {KEY_BYTES} bytes.")));
-    let wait = format!("half the TTL, at most for {} seconds", seconds(LONGEST_WAIT));
-    assert!(section(&page, ".Ss Expiry").contains(&wait), "{wait}");
     let own = format!("with a TTL of {}\nseconds", seconds(OWN_TTL));
     assert!(section(&page, ".Sh PLAIN WRITES").contains(&own), "{own}");
 }

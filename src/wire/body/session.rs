@@ -7,8 +7,8 @@
 //! The numbers begin at 1; each new write has a higher one than all before it, a write that comes again has its own and
 //! the same body. `AcknowledgedBelow` is the lowest number that was not answered yet: what is kept below it is dropped,
 //! and a write below it is refused for good. A session is over once its TTL has passed without a sign of life both in
-//! the time of the log and, half of it and 60 s at most, on the leader's own clock. holdfast-protocol(7) tells authors
-//! of clients all of this.
+//! the time of the log and, from there on, on the leader's own clock. holdfast-protocol(7) tells authors of clients all
+//! of this.
 //!
 //! Two fields may lie in the body of any request; peers that do not know them skip them:
 //!

@@ -235,6 +235,19 @@ impl Client {
         })
     }
 
+    /// Makes a call with one try, whatever becomes of it: what a program sees that has no library.
+    pub(crate) fn call_once<Q: Msg, R: Msg>(&self, method: &str, request: &Q) -> Result<R, Error> {
+        let kind = if is_read(method) { Kind::Read } else { Kind::Write };
+        let mut body = Some(request.to_bytes());
+        let deadline = Instant::now() + self.core.settings.timeout;
+        let answer = self.core.perform(method, kind, deadline, &mut || body.take());
+        let body = answer.map_err(|failed| match kind {
+            Kind::Write => self.told(failed.error.of_write(None)),
+            _ => failed.error,
+        })?;
+        R::from_bytes(&body).map_err(|error| Error::Malformed(format!("{method}: {error}")))
+    }
+
     /// Counts an unknown outcome where it is told.
     fn told(&self, error: Error) -> Error {
         if matches!(&error, Error::OutcomeUnknown { cause, .. } if cause.class() != Class::OutcomeUnknown) {

@@ -1,5 +1,6 @@
 //! The commands and flags of `holdfast bench`.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -170,6 +171,16 @@ pub enum BenchCommand {
         #[command(flatten)]
         common: Common,
     },
+    /// Writers and readers whose every call is written down while the cluster comes to harm, and a judge of what was
+    /// written down: is there one order of all calls that fits, and was each write carried out once
+    Check {
+        /// Who works, how, and for how long.
+        #[command(flatten)]
+        load: CheckLoad,
+        /// What all benches have.
+        #[command(flatten)]
+        common: Common,
+    },
     /// Subscribers of events: memory of each, and what telling them of a write costs
     Stream {
         /// Over what it is spread.
@@ -235,6 +246,46 @@ pub struct Workers {
     /// Go on for this long
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = time::parse_duration)]
     pub duration: Duration,
+}
+
+/// Who works, how, and for how long, or what is judged; the workers are spread over the addresses.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub struct CheckLoad {
+    /// Writers, each with connections of its own
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = at_least_one)]
+    pub writers: usize,
+    /// Readers of what they write
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    pub readers: usize,
+    /// Go on for this long
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = time::parse_duration)]
+    pub duration: Duration,
+    /// How the workers call
+    #[arg(long, value_enum, default_value_t = CheckMode::Library)]
+    pub mode: CheckMode,
+    /// Write each call to this file, a line of JSON each
+    #[arg(long, value_name = "FILE")]
+    pub history: Option<PathBuf>,
+    /// Run this shell command at intervals while the load goes on
+    #[arg(long, value_name = "COMMAND")]
+    pub exec_fault: Option<String>,
+    /// The interval
+    #[arg(long, value_name = "TIME", default_value = "3s", value_parser = time::parse_duration)]
+    pub every: Duration,
+    /// Make no call: judge a file that --history wrote
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["history", "exec_fault"])]
+    pub verify: Option<PathBuf>,
+}
+
+/// How the workers of a check call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum CheckMode {
+    /// One try at one server
+    Plain,
+    /// The client library: other servers are tried, and never a write that may have been carried out
+    Library,
+    /// The client library in a session: writes are made again and are carried out once
+    Session,
 }
 
 /// How long is waited.

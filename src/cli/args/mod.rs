@@ -16,7 +16,9 @@ mod session;
 mod var;
 
 pub use self::acl::{AclCommand, PolicyCommand, RoleCommand, TokenCommand};
-pub use self::bench::{BenchCommand, Common, Open, Query, Shape, Span, Variables, Waiting, Workers};
+pub use self::bench::{
+    BenchCommand, CheckLoad, CheckMode, Common, Open, Query, Shape, Span, Variables, Waiting, Workers,
+};
 pub use self::operator::{KeyringCommand, OperatorCommand, RaftCommand, SnapshotCommand};
 pub use self::server::ServerCommand;
 pub use self::session::SessionCommand;

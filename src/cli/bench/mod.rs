@@ -4,6 +4,7 @@
 //! [`pipe`]. A bench is a [`link::Load`]: most are a [`closed_loop`]. What the server cost comes from [`meter`], what is
 //! printed from [`report`]. Nothing is tried again: a server's first error ends the run with its text.
 
+mod check;
 mod closed_loop;
 mod conn;
 mod failover;
@@ -73,6 +74,11 @@ pub(crate) fn run(context: &Context, out: &mut dyn Write, command: &BenchCommand
             let (report, broken) = failover::run(&bench(context, common)?, workers)?;
             report.print(out, context.json)?;
             return Ok(if broken { Exit::Failed } else { Exit::Done });
+        }
+        BenchCommand::Check { load, common } => {
+            let (report, exit) = check::run(&bench(context, common)?, load)?;
+            report.print(out, context.json)?;
+            return Ok(exit);
         }
         BenchCommand::Stream { shape, writes, settle, common } => {
             stream::run(&bench(context, common)?, *shape, *writes, *settle)

@@ -7,7 +7,7 @@ use crate::cli::{Exit, run};
 use crate::client::fake as plain;
 
 /// Runs `holdfast bench ...` against an address; gives exit status, standard output and standard error.
-fn bench(address: &str, line: &str) -> (Exit, String, String) {
+pub(super) fn bench(address: &str, line: &str) -> (Exit, String, String) {
     let mut words: Vec<String> = vec!["holdfast".to_owned(), "bench".to_owned()];
     words.extend(line.split_whitespace().map(str::to_owned));
     words.extend(["--address".to_owned(), address.to_owned()]);
@@ -25,7 +25,7 @@ fn results(address: &str, line: &str) -> Value {
     report["results"].clone()
 }
 
-fn figure(results: &Value, key: &str) -> f64 {
+pub(super) fn figure(results: &Value, key: &str) -> f64 {
     results[key].as_f64().unwrap_or_else(|| panic!("{key} is missing in {results:#}"))
 }
 
@@ -181,7 +181,7 @@ fn silence_and_absence_are_no_answer() {
 }
 
 /// A server with variables for check-and-set that does this harm at each twentieth write.
-fn variables(planted: Harm) -> String {
+pub(super) fn variables(planted: Harm) -> String {
     use crate::client::fake::Act;
     use crate::wire::body::var::*;
     use crate::wire::msgpack::Msg;
@@ -205,7 +205,7 @@ fn variables(planted: Harm) -> String {
             answer.result = "conflict".to_owned();
             return plain::reply(&answer);
         }
-        var.modify_index = index;
+        (var.modify_index, var.create_index) = (index, held.0.get(&var.path).map_or(index, |known| known.create_index));
         if harm != Harm::Lose {
             held.0.insert(var.path.clone(), var.clone());
         }
@@ -220,7 +220,7 @@ fn variables(planted: Harm) -> String {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Harm {
+pub(super) enum Harm {
     None,
     /// Applied, and the connection is closed without an answer.
     Drop,

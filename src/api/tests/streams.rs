@@ -71,7 +71,7 @@ fn a_follower_does_not_pass_for_the_leader() {
     world.ctx.is_leader = false;
     world.ctx.leader_rpc_addr = "10.0.0.9:4647".into();
     let ask = map(&[("ServerID", text("leader")), ("Region", text("global"))]);
-    assert!(refused(world.stream("Agent.Monitor", &ask)).0.ends_with("ask 10.0.0.9:4647"));
+    assert!(refused(world.stream("Agent.Monitor", &ask)).0.ends_with("reached at 10.0.0.9:4647"));
     world.ctx.leader_rpc_addr = "".into();
     assert_eq!(refused(world.stream("Agent.Monitor", &ask)).0, "No cluster leader");
 }

@@ -179,7 +179,7 @@ impl Course<'_> {
         if let Some((at, _)) = reached {
             self.at = self.other(at, true);
         }
-        if self.leaderless % self.core.pool.addresses().len().max(1) != 0 {
+        if !self.leaderless.is_multiple_of(self.core.pool.addresses().len().max(1)) {
             return true;
         }
         let patient = self.core.settings.waits_for_leader || self.kind == Kind::Repeatable;

@@ -235,7 +235,7 @@ impl Model {
         let (vars, late, records) = (BTreeMap::new(), Vec::new(), Vec::new());
         let mut model = Model { rng, now: 0, index: 1, vars, late, records, troubled };
         // Of each process its call, whether it took effect, and the indexes that it knows.
-        let mut processes: [(Option<(Record, bool)>, BTreeMap<String, u64>); 4] = Default::default();
+        let mut processes: [Process; 4] = Default::default();
         let mut begun = 0;
         while begun < calls || processes.iter().any(|(call, _)| call.is_some()) {
             model.now += 1;
@@ -323,6 +323,9 @@ fn harm(records: &mut [Record], how: usize) -> bool {
     }
     true
 }
+
+/// The call that a process is in, with whether it will be answered, and what it has seen.
+type Process = (Option<(Record, bool)>, BTreeMap<String, u64>);
 
 proptest! {
     // R2.34: whatever a cluster that is right does is accepted, and each harm that is done to it afterwards is found.

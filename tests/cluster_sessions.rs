@@ -27,7 +27,8 @@ fn until_another_leads(cluster: &Cluster) -> usize {
     eventually("another leader than the clients' server", || {
         let leader = cluster.until_leader();
         if leader == HOME {
-            cluster.daemon(HOME).holdfast(&["operator", "raft", "transfer-leadership"]);
+            let other = cluster.id_of(HOME, HOME + 1);
+            cluster.daemon(HOME).holdfast(&["operator", "raft", "transfer-leadership", &other]);
         }
         (leader != HOME).then_some(leader)
     })

@@ -28,6 +28,8 @@ use super::writing::Internal;
 const IDS_AN_ENTRY: usize = 1_024;
 /// Between two looks at sessions whose time is over.
 const PAUSE: Duration = Duration::from_millis(500);
+/// So often at least, while there are any.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// When to look again, and who is watched.
 #[derive(Debug, Default)]
@@ -115,7 +117,8 @@ impl Server {
         let time = self.session_ends.time.read(now, WallTime::default(), state.time_unix_nanos(), false);
         if look > time {
             let wait = Duration::from_nanos(u64::try_from(look.saturating_sub(time)).unwrap_or(0));
-            self.session_ends.next = Some(now + wait.max(PAUSE));
+            // One that is opened later may be over sooner.
+            self.session_ends.next = Some(now + wait.clamp(PAUSE, LONGEST_PAUSE));
             return;
         }
         self.session_ends.next = Some(now + PAUSE);

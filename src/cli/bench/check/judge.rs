@@ -192,6 +192,8 @@ fn invented(of: &OfKey<'_>, into: &mut Judgement) {
 fn doubled(of: &OfKey<'_>, into: &mut Judgement) {
     let mut twice: BTreeMap<&str, String> = BTreeMap::new();
     let mut indexes: BTreeMap<&str, u64> = BTreeMap::new();
+    let acknowledged = of.writers.values().filter(|write| write.outcome == Outcome::Ok);
+    let told: BTreeSet<u64> = acknowledged.map(|write| write.index).collect();
     for read in &of.reads {
         let mut once = BTreeSet::new();
         for element in read.elements().filter(|element| !once.insert(*element)) {
@@ -199,14 +201,17 @@ fn doubled(of: &OfKey<'_>, into: &mut Judgement) {
         }
         let Some(newest) = read.elements().last() else { continue };
         let known = *indexes.entry(read.value.as_deref().unwrap_or_default()).or_insert(read.index);
-        let written = of.writers.get(newest).filter(|write| write.outcome == Outcome::Ok).map_or(known, |w| w.index);
+        // At the index of another write it is in the wrong place, and there once.
+        let is_misplaced = told.contains(&read.index);
+        let written = of.writers.get(newest).filter(|write| write.outcome == Outcome::Ok && !is_misplaced);
+        let written = written.map_or(read.index, |write| write.index);
         for other in [known, written] {
             if other != read.index {
                 let words = || format!("{newest} was written to {} at {other} and at {}", of.key, read.index);
                 twice.entry(newest).or_insert_with(words);
             }
         }
-        let is_single = of.writers.len() == 1 && read.create_index > 0;
+        let is_single = of.writers.len() == 1 && of.writers.contains_key(newest) && read.create_index > 0;
         if is_single && read.create_index != read.index {
             let words = || format!("{newest} was written to {} at {} and at {}", of.key, read.create_index, read.index);
             twice.entry(newest).or_insert_with(words);

@@ -2,10 +2,13 @@
 //! wrong, slow ways, members that come and go, leadership handed over, snapshots installed (reliability notes, goals 1
 //! to 4, 7 to 9, 11, 15 to 17). What the environment says is in `sim_rig`.
 
+#![allow(clippy::print_stdout)]
+
 #[macro_use]
 mod sim_rig;
 
-use holdfast::sim::{Fault, Options};
+use holdfast::sim::drills::Drill;
+use holdfast::sim::{Fault, Options, World};
 
 use sim_rig::Worlds;
 
@@ -31,6 +34,19 @@ fn one_seed_shows_what_happened() {
 #[test]
 fn the_same_seed_gives_the_same_trace() {
     CLUSTER.replay(4);
+}
+
+// R2.14 to R2.18: one leader after another, often the same one again, under locks, sessions, writes and parked queries.
+// Whoever asked is answered in full, or refused; the checkers would see a mix.
+#[test]
+fn a_hundred_leaders_lose_nothing() {
+    let busy = std::time::Duration::from_secs(110);
+    let calm = Options { nemeses: 0, spares: 0, lockers: 2, keepers: 2, sessions: 1, ..Options::cluster(7) };
+    let report = World::new(Options { busy, drill: Some(Drill::FlipFlop), ..calm }).run();
+    assert!(report.wrongs.is_empty(), "{}", report.wrongs.join("\n"));
+    assert!(report.reigns >= 100, "{} leaderships", report.reigns);
+    assert_eq!(report.unknown, 0);
+    println!("{} leaderships, {} answered, {} in sessions", report.reigns, report.answered, report.stamped);
 }
 
 // Goal 2.

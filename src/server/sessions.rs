@@ -1,8 +1,8 @@
 //! Writes in sessions, as the leader sees them: where one stands before it is run, and when sessions end.
 //!
 //! A session ends by an entry, which the state takes only if its time is over in the log's time. A leader proposes it
-//! when, besides, half of the session's time has passed on its own steady clock without a sign of life: a calendar that
-//! is set, a leader that is new, or a cluster that stood still ends nobody's session at once (R2.27).
+//! when, besides, the session's whole time has passed on its own steady clock without a sign of life since it saw that:
+//! a calendar that is set, a leader that is new, or a cluster that stood still takes nothing of anybody's time (R2.27).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::api::{Request, repeat};
 use crate::base::id::CallId;
 use crate::base::metric::Id;
-use crate::base::time::{Instant, SteadyTime};
+use crate::base::time::{Instant, SteadyTime, WallTime};
 use crate::consensus::Resolution;
 use crate::state::State;
 use crate::state::answers::Answered;
@@ -27,8 +27,10 @@ use super::writing::Internal;
 const IDS_AN_ENTRY: usize = 1_024;
 /// Between two looks at sessions whose time is over.
 const PAUSE: Duration = Duration::from_millis(500);
-/// Longer than no session waits past its deadline for a sign of life.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// So often at least, while there are any.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Longer than no session waits past its deadline for a sign of life: the time that servers give their own.
+const LONGEST_WAIT: Duration = Duration::from_secs(300);
 
 /// When to look again, and who is watched.
 #[derive(Debug, Default)]
@@ -104,6 +106,7 @@ impl Server {
         if !known.is_self || !known.ready {
             self.session_ends.silent.clear();
             self.session_ends.in_flight = false;
+            self.session_ends.time = SteadyTime::default();
             return;
         }
         if self.session_ends.in_flight {
@@ -111,10 +114,12 @@ impl Server {
         }
         let state = self.root.load_full();
         let Some(look) = state.next_session_look() else { return self.session_ends.silent.clear() };
-        let time = self.session_ends.time.read(now, self.wall, state.time_unix_nanos(), false);
+        // The log's time, carried on: a calendar says nothing of when an entry will be stamped.
+        let time = self.session_ends.time.read(now, WallTime::default(), state.time_unix_nanos(), false);
         if look > time {
             let wait = Duration::from_nanos(u64::try_from(look.saturating_sub(time)).unwrap_or(0));
-            self.session_ends.next = Some(now + wait.max(PAUSE));
+            // One that is opened later may be over sooner.
+            self.session_ends.next = Some(now + wait.clamp(PAUSE, LONGEST_PAUSE));
             return;
         }
         self.session_ends.next = Some(now + PAUSE);
@@ -157,6 +162,8 @@ impl Server {
 
     pub(super) fn on_sessions_resolved(&mut self, now: Instant, ids: &[u64], resolution: &Resolution) {
         self.session_ends.in_flight = false;
+        // Where the log's time is behind what was reckoned, nothing has ended: reckoned anew, from its last entry.
+        self.session_ends.time = SteadyTime::default();
         if matches!(resolution, Resolution::Applied { .. }) {
             let state = self.root.load();
             let over = ids.iter().filter(|id| state.session(**id).is_none()).count();
@@ -173,8 +180,9 @@ impl Server {
     }
 }
 
-/// How long a leader waits for a sign of life after a session's deadline.
+/// How long a leader waits for a sign of life after a session's deadline. When the log's time leapt ahead, the last one
+/// may be as young as that.
 fn wait_of(session: &Session) -> Duration {
     let ttl = Duration::from_nanos(u64::try_from(session.open.ttl).unwrap_or(0));
-    (ttl / 2).min(LONGEST_WAIT)
+    ttl.min(LONGEST_WAIT)
 }

@@ -168,7 +168,7 @@ impl Options {
             // Writes are under way for a while.
             Fault::Restamp => {
                 let latency = Duration::from_millis(20);
-                Options { keepers: 3, lockers: 0, sessions: 0, latency, ..drill(Drill::KillLeader) }
+                Options { keepers: 8, lockers: 0, sessions: 0, latency, ..drill(Drill::KillLeader) }
             }
             Fault::LocalExpiry | Fault::CalendarExpiry => Options { sessions: 3, ..drill(Drill::Calendars) },
             Fault::DropReplies | Fault::AnyKey => Options { sessions: 3, ..usual },

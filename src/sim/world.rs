@@ -15,7 +15,7 @@ use super::history::{Answered, Asked, Life, Operation, Outcome, SERVER};
 use super::keepers::{Follower, Keeper, Locker, lock_path};
 use super::nemesis;
 use super::network::{LinkId, Place, Side};
-use super::options::{FAILOVER_TTL, GRACE, MIN_TTL, Options};
+use super::options::{FAILOVER_TTL, GRACE, HOLD_TIMEOUT, MIN_TTL, Options};
 use super::process::Process;
 use super::sessions::{Holder, Once};
 use super::site::SiteNumber;
@@ -59,6 +59,8 @@ pub struct Report {
     pub sessions: usize,
     /// Writes without a place that were answered with words that nobody knows what became of them.
     pub unknown: usize,
+    /// Those of them that were answered sooner than a call is held for.
+    pub hurried: usize,
     /// Writes without a place whose connection, or server, went before the answer.
     pub lost: usize,
     /// Times at which the planted fault was in effect.
@@ -396,6 +398,9 @@ impl World {
             stamped: history.count(|one| matches!((&one.asked, &one.outcome), (Asked::Stamped(_), Outcome::Done(_)))),
             sessions: history.count(|one| matches!(one.outcome, Outcome::Done(Answered::Session(..)))),
             unknown: history.count(|one| is_plain_write(one) && check::is_told_unsure(one)),
+            hurried: history.count(|one| {
+                is_plain_write(one) && check::is_told_unsure(one) && one.returned < one.invoked + HOLD_TIMEOUT
+            }),
             lost: history.count(|one| is_plain_write(one) && one.outcome == Outcome::Unknown),
             documents: history.subscriptions.iter().map(|one| one.documents.len()).sum(),
             faults_done: self.ground.faults_done,

@@ -37,6 +37,7 @@ struct Sum {
     stamped: usize,
     sessions: usize,
     unknown: usize,
+    hurried: usize,
     lost: usize,
     injected: BTreeMap<&'static str, u64>,
 }
@@ -54,6 +55,7 @@ impl Sum {
             stamped: 0,
             sessions: 0,
             unknown: 0,
+            hurried: 0,
             lost: 0,
             injected: BTreeMap::new(),
         }
@@ -70,6 +72,7 @@ impl Sum {
         self.stamped += more.stamped;
         self.sessions += more.sessions;
         self.unknown += more.unknown;
+        self.hurried += more.hurried;
         self.lost += more.lost;
         for (kind, count) in &more.injected {
             *self.injected.entry(kind).or_default() += count;
@@ -78,10 +81,14 @@ impl Sum {
 
     fn print(&self, what: &str) {
         let hours = self.time.as_secs_f64() / 3600.0;
-        let Sum { seeds, answered, entries, documents, lives, reigns, stamped, sessions, unknown, lost, .. } = self;
+        let Sum {
+            seeds, answered, entries, documents, lives, reigns, stamped, sessions, unknown, hurried, lost, ..
+        } = self;
         println!("{what}: seeds {seeds}, virtual hours {hours:.1}, processes {lives}, leaderships {reigns}");
         println!("{what}: answered {answered}, entries {entries}, documents {documents}");
-        println!("{what}: in {sessions} sessions {stamped} writes answered; of others {unknown} unknown, {lost} lost");
+        println!(
+            "{what}: in {sessions} sessions {stamped} writes answered; of others {unknown} unknown ({hurried} soon), {lost} lost"
+        );
         println!("{what}: injected {} in all, {:?}", self.injected.values().sum::<u64>(), self.injected);
     }
 }
@@ -89,9 +96,23 @@ impl Sum {
 impl From<Report> for Sum {
     fn from(report: Report) -> Sum {
         let Report { time, answered, entries, documents, lives, reigns, injected, .. } = report;
-        let Report { stamped, sessions, unknown, lost, .. } = report;
+        let Report { stamped, sessions, unknown, hurried, lost, .. } = report;
         let seeds = 1;
-        Sum { seeds, time, answered, entries, documents, lives, reigns, stamped, sessions, unknown, lost, injected }
+        Sum {
+            seeds,
+            time,
+            answered,
+            entries,
+            documents,
+            lives,
+            reigns,
+            stamped,
+            sessions,
+            unknown,
+            hurried,
+            lost,
+            injected,
+        }
     }
 }
 

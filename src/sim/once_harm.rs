@@ -29,6 +29,8 @@ pub(super) struct OnceHarm {
     proposed: BTreeMap<CallId, Place>,
     /// Writes that wait for the end of the same one.
     waiting: Vec<(Place, CallId)>,
+    /// Sessions of servers that are not to be had.
+    refused: Vec<CallId>,
     /// Places that were sent to another server.
     sent: BTreeSet<Place>,
     /// The state as this server alone sees it.
@@ -46,6 +48,10 @@ impl OnceHarm {
     ) {
         let mut left = Vec::with_capacity(proposals.len());
         for mut proposal in std::mem::take(proposals) {
+            if needs_plain_writes(ground) && is_own_session(&proposal.command) {
+                self.refused.push(proposal.id);
+                continue;
+            }
             if let Some(stamp) = &mut proposal.session
                 && stamp.acknowledged_below < stamp.sequence
                 && ground.fault(Fault::DropReplies, 50)
@@ -85,6 +91,9 @@ impl OnceHarm {
                 Resolution::Applied { .. } => drop(self.places.insert(place, Some(resolution.clone()))),
                 _ => drop(self.places.remove(&place)),
             }
+        }
+        for id in std::mem::take(&mut self.refused) {
+            notices.push(Notice::Resolved { id, resolution: Resolution::Rejected("no session".to_owned()) });
         }
         for (place, id) in std::mem::take(&mut self.waiting) {
             match self.places.get(&place) {
@@ -153,6 +162,15 @@ impl OnceHarm {
         self.own = Some(Arc::clone(&root));
         root
     }
+}
+
+/// Some mistakes do no harm to a write with a place in a session: servers get none of their own.
+fn needs_plain_writes(ground: &Ground) -> bool {
+    matches!(ground.options.fault, Some(Fault::RetrySentWrite | Fault::UnknownAsRefused))
+}
+
+fn is_own_session(command: &Command) -> bool {
+    matches!(command, Command::SessionOpen(open) if !open.server_id.is_empty())
 }
 
 fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {

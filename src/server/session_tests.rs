@@ -18,6 +18,8 @@ use crate::wire::body::session::{
 };
 use crate::wire::body::var::{Variable, VariablesApplyRequest};
 use crate::wire::class::Class;
+use crate::wire::entry::Command;
+use crate::wire::entry::session::SessionOpen;
 use crate::wire::msgpack::{Decoder, Msg, Raw};
 use crate::wire::rpc::ReplyHead;
 
@@ -270,4 +272,25 @@ fn a_leader_ends_silent_sessions_and_no_others() {
     let conn = rig.call("Session.Close", &SessionRequest { id: kept.id, key: kept.key, write: write() });
     assert!(rig.answer::<Raw>(conn).is_ok());
     assert_eq!(rig.root.load().session_count(), 0);
+}
+
+// R8.22: what ends together ends in entries of a bounded size.
+#[test]
+fn thousands_of_sessions_end_together_in_a_few_entries() {
+    let mut rig = Rig::new();
+    for _ in 0..2_500 {
+        let key = SessionKey(vec![1; 16]);
+        rig.apply(Command::SessionOpen(SessionOpen { key, ttl: 5_000_000_000, ..SessionOpen::default() }));
+    }
+    rig.wait(Duration::from_secs(6));
+    for _ in 0..40 {
+        rig.wait(Duration::from_millis(500));
+    }
+    assert_eq!(rig.root.load().session_count(), 0);
+    let ends = rig.proposed.iter().filter_map(|command| match command {
+        Command::SessionsExpire { ids } => Some(ids.len()),
+        _ => None,
+    });
+    let ends: Vec<usize> = ends.collect();
+    assert!(ends.iter().all(|ids| *ids <= 1_024) && ends.len() >= 3, "{ends:?}");
 }

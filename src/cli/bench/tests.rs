@@ -196,6 +196,9 @@ pub(super) fn variables(planted: Harm) -> String {
         }
         let request = VariablesApplyRequest::from_bytes(body).unwrap();
         let mut var = request.var.unwrap();
+        if !var.path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_~/".contains(&byte)) {
+            return Act::Refuse("invalid path");
+        }
         held.1 += 1;
         let (index, harm) =
             (held.1, if held.1.is_multiple_of(20) && request.op == "cas" { planted } else { Harm::None });

@@ -241,7 +241,8 @@ impl Worker {
         let mut number = 0u64;
         while !self.is_over() {
             number += 1;
-            let element = format!("{nth}.{number}");
+            // It is a part of paths too, which have no dots.
+            let element = format!("{nth}-{number}");
             if self.rng.chance(1, 2) {
                 let key = format!("{}/set/{element}", self.shared.folder);
                 keys.insert(key.clone());

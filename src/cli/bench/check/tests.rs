@@ -386,6 +386,7 @@ fn the_command_tells_broken_promises_from_bad_luck() {
         for key in ["unknown_applied", "lost", "doubled"] {
             assert_eq!(figure(&report["results"], key) > 0.0, key == finding, "{finding}: {key} in {out}");
         }
+        assert_eq!(figure(&report["results"], "failed"), 0.0, "{out}");
         assert!(figure(&report["results"], "writes") > 2.0 && figure(&report["results"], "reads") > 2.0, "{out}");
         let (again, out, err) = bench("127.0.0.1:1", &format!("check --json --verify {path}"));
         assert_eq!((again, err.as_str()), (exit, ""), "{out}");

@@ -121,8 +121,9 @@ impl Server {
             self.session_ends.next = Some(now + wait.clamp(PAUSE, LONGEST_PAUSE));
             return;
         }
-        self.session_ends.next = Some(now + PAUSE);
-        let over = self.sessions_over(now, time, &state);
+        let (over, later) = self.sessions_over(now, time, &state);
+        let wait = Duration::from_nanos(u64::try_from(later.saturating_sub(time)).unwrap_or(0));
+        self.session_ends.next = Some(now + wait.clamp(PAUSE, LONGEST_PAUSE));
         if !over.is_empty() {
             self.session_ends.in_flight = true;
             self.propose_internal(Command::SessionsExpire { ids: over.clone() }, Internal::SessionsExpired(over));
@@ -136,14 +137,16 @@ impl Server {
         }
     }
 
-    /// Those that are over, and those that only need to be looked at later.
-    fn sessions_over(&mut self, now: Instant, time: i64, state: &State) -> Vec<u64> {
+    /// Those that were silent for their whole time, and the first deadline of others. Nobody else is named in an entry:
+    /// the log's time may leap before that is stamped, and would end a session that lives.
+    fn sessions_over(&mut self, now: Instant, time: i64, state: &State) -> (Vec<u64>, i64) {
         let due = state.sessions_to_look_at(time, usize::MAX);
         let silent = &mut self.session_ends.silent;
-        let mut over = Vec::new();
+        let (mut over, mut later) = (Vec::new(), i64::MAX);
         for session in &due {
             if session.deadline() > time {
-                over.push(session.id);
+                later = later.min(session.deadline());
+                silent.remove(&session.id);
                 continue;
             }
             let seen = silent.entry(session.id).or_insert((session.active, now));
@@ -152,11 +155,13 @@ impl Server {
             }
             if now.since(seen.1) >= wait_of(session) {
                 over.push(session.id);
+            } else {
+                later = time;
             }
         }
         silent.retain(|id, _| state.session(*id).is_some());
         over.truncate(IDS_AN_ENTRY);
-        over
+        (over, later)
     }
 
     pub(super) fn on_sessions_resolved(&mut self, now: Instant, ids: &[u64], resolution: &Resolution) {

@@ -42,7 +42,6 @@ impl World {
 
     fn look_at(&mut self, site: SiteNumber, several: bool, left: &mut Vec<String>) {
         let truth = self.ground.truth.last();
-        let servers = self.ground.options.servers + self.ground.options.spares;
         let last = if several { truth } else { self.ground.site(site).log.last() };
         let open = self.ground.network.open_at_server();
         let Some(process) = self.process_mut(site) else {
@@ -53,9 +52,8 @@ impl World {
         let alone = (!several).then_some((Id::Connections, "connections"));
         for (id, what) in OF_CLIENTS.into_iter().chain(alone) {
             let sum = sum(process, id);
-            // Each server keeps its own session alive; the stream for that stays open for the next time.
-            let most = if several && id == Id::Streams { servers as f64 } else { 0.0 };
-            if sum > most {
+            // Servers keep their own sessions alive, and streams to each other for the next time; calls tell enough.
+            if sum != 0.0 && !(several && id == Id::Streams) {
                 text(format!("at rest there are {sum} {what}"));
             }
         }

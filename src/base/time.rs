@@ -150,9 +150,12 @@ pub struct SteadyTime {
 
 impl SteadyTime {
     /// The time, nanoseconds since the Unix epoch: never before `floor`, never before what was read before. Where
-    /// `follows` says that nothing rests on it, a calendar that is ahead is followed.
+    /// `follows` says that nothing rests on it, a calendar that is ahead is followed; else not even the first reading
+    /// leaps ahead of `floor`, the time of whoever led before.
     pub fn read(&mut self, now: Instant, wall: WallTime, floor: i64, follows: bool) -> i64 {
         let steady = match self.anchor {
+            // Something rests on it already: whoever goes on from another's time goes on where that ended.
+            None if floor > 0 && !follows => floor,
             None => wall.0,
             Some((at, time)) => time.saturating_add(i64::try_from(now.since(at).as_nanos()).unwrap_or(i64::MAX)),
         };
@@ -327,5 +330,16 @@ mod tests {
                 "t={now}"
             );
         }
+    }
+
+    // R8.3: a leader whose calendar is ahead ends no lock that it found.
+    #[test]
+    fn whoever_goes_on_from_anothers_time_does_not_leap() {
+        let (now, wall) = (Instant::ZERO + Duration::from_secs(5), WallTime::from_unix_nanos(9_000));
+        assert_eq!(SteadyTime::default().read(now, wall, 1_000, false), 1_000);
+        assert_eq!(SteadyTime::default().read(now, wall, 1_000, true), 9_000);
+        let mut time = SteadyTime::default();
+        time.read(now, wall, 1_000, false);
+        assert_eq!(time.read(now + Duration::from_nanos(7), wall, 1_000, false), 1_007);
     }
 }

@@ -282,6 +282,8 @@ fn thousands_of_sessions_end_together_in_a_few_entries() {
         let key = SessionKey(vec![1; 16]);
         rig.apply(Command::SessionOpen(SessionOpen { key, ttl: 5_000_000_000, ..SessionOpen::default() }));
     }
+    // Somebody tells the server that there is news.
+    rig.lead(3);
     rig.wait(Duration::from_secs(6));
     for _ in 0..40 {
         rig.wait(Duration::from_millis(500));

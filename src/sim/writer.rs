@@ -18,7 +18,7 @@ use crate::state::watch::Touched;
 
 use super::disk::snapshot_bytes;
 use super::fault::Fault;
-use super::ground::{Event, Ground, Inner};
+use super::ground::{Event, Ground, Inner, Nemesis};
 use super::harm;
 use super::options::Options;
 use super::process::Process;
@@ -318,6 +318,9 @@ impl Process {
             if !ground.fault(Fault::IgnoreDiskError, 100) {
                 return self.fail(ground, "writing the log: input/output error");
             }
+            // What was not written is missed only if the power goes before the next sync writes it.
+            let at = ground.now + ground.rng.jitter(Duration::from_millis(20));
+            ground.queue.push(at, Event::Nemesis(self.site, Nemesis::CutPower));
         } else if !ground.fault(Fault::SkipSync, 30) {
             let site = ground.site(self.site);
             site.disk.sync();

@@ -7,6 +7,7 @@ use crate::wire::body::agent::MonitorRequest;
 use crate::wire::body::node_call::AllocTarget;
 use crate::wire::body::operator::AgentSelfResponse;
 use crate::wire::body::query::GenericRequest;
+use crate::wire::class::NO_LEADER;
 
 use super::access::access;
 use super::answer::{Answer, Failure, PERMISSION_DENIED, arguments, body};
@@ -114,7 +115,7 @@ fn is_this_server(wanted: &str, ctx: &Ctx) -> Result<(), (u16, String)> {
         return Ok(());
     }
     if wanted == "leader" && ctx.leader_rpc_addr.is_empty() {
-        return Err((400, "No cluster leader".to_owned()));
+        return Err((400, NO_LEADER.to_owned()));
     }
     let named = |server: &&ServerEntry| wanted == server.id || wanted == server.name || wanted == full(&server.name);
     let other = match wanted {

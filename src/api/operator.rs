@@ -8,6 +8,7 @@ use crate::wire::body::operator::{
     RaftPeerRequest, RaftServer,
 };
 use crate::wire::body::query::{GenericRequest, WriteRequest};
+use crate::wire::class::NO_LEADER;
 use crate::wire::msgpack::Msg;
 use crate::wire::rpc::EMPTY_BODY;
 
@@ -99,7 +100,7 @@ pub(super) fn transfer_leadership(request: &Request<'_>, state: &State, ctx: &Ct
     let args: RaftPeerRequest = arguments(request)?;
     access(&args.write.auth_token, request, state, ctx)?.require_management()?;
     let Some(leader) = ctx.servers.iter().find(|server| is_leader(server, ctx)) else {
-        return Err(coded(503, "No cluster leader"));
+        return Err(coded(503, NO_LEADER));
     };
     if args.id.is_empty() && args.address.is_empty() {
         return Err(coded(400, "must provide peer id or address"));

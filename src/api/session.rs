@@ -17,7 +17,7 @@ use crate::wire::body::session::{
     KEY_BYTES, MAX_NAME_BYTES, SessionKey, SessionListReply, SessionOpenRequest, SessionOutcomeReply,
     SessionOutcomeRequest, SessionReply, SessionRequest, SessionStub,
 };
-use crate::wire::class::SESSION_EXPIRED;
+use crate::wire::class::{SESSION_EXPIRED, WRONG_SESSION_KEY};
 use crate::wire::entry::Command;
 use crate::wire::entry::session::SessionOpen;
 
@@ -165,5 +165,5 @@ fn stub(session: &Session) -> SessionStub {
 /// It is over, or not theirs.
 pub(super) fn owned<'a>(id: u64, key: &SessionKey, state: &'a State) -> Result<&'a Arc<Session>, &'static str> {
     let session = state.session(id).ok_or(SESSION_EXPIRED)?;
-    if session.has_key(&key.0) { Ok(session) } else { Err("session key is wrong") }
+    if session.has_key(&key.0) { Ok(session) } else { Err(WRONG_SESSION_KEY) }
 }

@@ -9,6 +9,7 @@ use crate::state::{State, snapshot};
 use crate::wire::archive::{self, Configuration, Meta, Server};
 use crate::wire::body::operator::SnapshotSaveResponse;
 use crate::wire::body::query::GenericRequest;
+use crate::wire::class::NO_LEADER;
 use crate::wire::json;
 use crate::wire::msgpack::Msg;
 
@@ -78,7 +79,7 @@ fn is_here(region: &str, allow_stale: bool, ctx: &Ctx) -> Result<(), Failure> {
         return Err("No path to region".into());
     }
     if !allow_stale && !ctx.is_leader {
-        return Err("No cluster leader".into());
+        return Err(NO_LEADER.into());
     }
     Ok(())
 }

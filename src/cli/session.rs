@@ -88,13 +88,7 @@ fn outcome(context: &Context, out: &mut dyn Write, key: SessionKey, id: u64, seq
 /// A key in hexadecimal digits.
 fn read_key(text: &str) -> Result<SessionKey, Failure> {
     let wrong = || Failure::Usage(format!("a session's key is {} hexadecimal digits", 2 * KEY_BYTES));
-    let digits = text.trim();
-    if digits.len() != 2 * KEY_BYTES || !digits.is_ascii() {
-        return Err(wrong());
-    }
-    let byte = |at: usize| digits.get(at..at + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok());
-    let bytes: Option<Vec<u8>> = (0..KEY_BYTES).map(|nth| byte(2 * nth)).collect();
-    bytes.map(SessionKey).ok_or_else(wrong)
+    SessionKey::from_hex(text.trim()).ok_or_else(wrong)
 }
 
 #[cfg(test)]

@@ -227,25 +227,28 @@ impl Client {
     /// # Errors
     /// As [`Client::call`].
     pub fn call_bytes(&self, method: &str, body: Vec<u8>, limit: Duration) -> Result<Vec<u8>, Error> {
-        let kind = if is_read(method) { Kind::Read } else { Kind::Write };
-        let answer = self.core.perform(method, kind, Instant::now() + limit, &mut || Some(body.clone()));
-        answer.map_err(|failed| match kind {
-            Kind::Write => self.told(failed.error.of_write(None)),
-            _ => failed.error,
-        })
+        self.made(method, Instant::now() + limit, &mut || Some(body.clone()))
     }
 
     /// Makes a call with one try, whatever becomes of it: what a program sees that has no library.
     pub(crate) fn call_once<Q: Msg, R: Msg>(&self, method: &str, request: &Q) -> Result<R, Error> {
-        let kind = if is_read(method) { Kind::Read } else { Kind::Write };
         let mut body = Some(request.to_bytes());
-        let deadline = Instant::now() + self.core.settings.timeout;
-        let answer = self.core.perform(method, kind, deadline, &mut || body.take());
-        let body = answer.map_err(|failed| match kind {
+        let reply = self.made(method, Instant::now() + self.core.settings.timeout, &mut || body.take())?;
+        R::from_bytes(&reply).map_err(|error| Error::Malformed(format!("{method}: {error}")))
+    }
+
+    /// Makes a call outside of any session; `body` as for [`Core::perform`].
+    fn made(
+        &self,
+        method: &str,
+        deadline: Instant,
+        body: &mut dyn FnMut() -> Option<Vec<u8>>,
+    ) -> Result<Vec<u8>, Error> {
+        let kind = if is_read(method) { Kind::Read } else { Kind::Write };
+        self.core.perform(method, kind, deadline, body).map_err(|failed| match kind {
             Kind::Write => self.told(failed.error.of_write(None)),
             _ => failed.error,
-        })?;
-        R::from_bytes(&body).map_err(|error| Error::Malformed(format!("{method}: {error}")))
+        })
     }
 
     /// Counts an unknown outcome where it is told.

@@ -232,8 +232,7 @@ impl Session {
     /// The secret key of a session of this handle, in hexadecimal digits, for whoever is to ask later what became of a
     /// write (`holdfast session outcome`).
     pub fn key_text(&self, session: u64) -> Option<String> {
-        let key = self.core.book().key(session)?;
-        Some(key.0.iter().map(|byte| format!("{byte:02x}")).collect())
+        self.core.book().key(session).map(|key| key.to_hex())
     }
 
     /// Closes the session, whoever else has a handle of it; a later write opens another.

@@ -1,47 +1,16 @@
 //! Puts a field of ours into the body of a request: a write's place in its session, or what a read is to have seen.
 
-use crate::wire::body::session::{SEEN, STAMP, WriteStamp};
-use crate::wire::msgpack::{Decoder, Encoder, Kind, Msg};
+use crate::forward::patch::{Patch, patched};
+use crate::wire::body::session::WriteStamp;
 
 /// The body with its place in a session. `None` for a body whose fields have no names.
 pub(crate) fn stamped(body: &[u8], stamp: &WriteStamp) -> Option<Vec<u8>> {
-    with_field(body, STAMP, &stamp.to_bytes())
+    patched(body, &Patch { stamp: Some(stamp), ..Patch::default() })
 }
 
 /// The body of a read that is to see at least this index.
 pub(crate) fn seeing(body: &[u8], index: u64) -> Option<Vec<u8>> {
-    let mut value = Encoder::new();
-    value.u64(index);
-    with_field(body, SEEN, &value.out)
-}
-
-/// The body with this field, in place of any of the same name; all others as they are, in their order.
-fn with_field(body: &[u8], name: &str, value: &[u8]) -> Option<Vec<u8>> {
-    let mut d = Decoder::new(body);
-    let len = match body.first() {
-        None => 0,
-        Some(_) => match d.kind().ok()? {
-            Kind::Map => d.map().ok()?.unwrap_or(0),
-            Kind::Nil => 0,
-            _ => return None,
-        },
-    };
-    let mut fields = Encoder::new();
-    let mut count = 1;
-    fields.str(name);
-    fields.raw(value);
-    for _ in 0..len {
-        let (key, value) = (d.raw().ok()?, d.raw().ok()?);
-        if !Decoder::new(key).bytes().is_ok_and(|key| key == name.as_bytes()) {
-            fields.raw(key);
-            fields.raw(value);
-            count += 1;
-        }
-    }
-    let mut whole = Encoder::new();
-    whole.map(count);
-    whole.raw(&fields.out);
-    Some(whole.out)
+    patched(body, &Patch { seen: Some(index), ..Patch::default() })
 }
 
 #[cfg(test)]
@@ -51,7 +20,8 @@ mod tests {
 
     use super::*;
     use crate::wire::body::query::{QueryOptions, WriteRequest};
-    use crate::wire::body::session::SessionKey;
+    use crate::wire::body::session::{STAMP, SessionKey};
+    use crate::wire::msgpack::{Decoder, Msg};
 
     // R2.23: what is put in lies beside all that was there, and is read back.
     #[test]

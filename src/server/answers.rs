@@ -45,8 +45,7 @@ impl Server {
         }
     }
 
-    /// `parked` is for calls that were parked and do not know their query any more. An error is the handler's: a refusal,
-    /// whatever words are in it, but for those about sessions.
+    /// `parked` is for calls that were parked and do not know their query any more. An error is the handler's.
     pub(super) fn send_answer(&mut self, now: Instant, id: CallId, parked: Option<&Query>, result: &ReplyResult) {
         let class = match result {
             ReplyResult::Error(text) => Class::of_handler(text),

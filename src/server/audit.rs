@@ -12,15 +12,12 @@ use crate::base::metric::Id;
 use crate::base::slab::Key;
 use crate::state::ApplyResult;
 use crate::state::var::VarOutcome;
-use crate::wire::class::OUTCOME_UNKNOWN;
+use crate::wire::class::{LEADERSHIP_LOST, OUTCOME_UNKNOWN};
 
 use super::Server;
 use super::calls::{Call, Origin, Phase};
 use super::park::Query;
 use super::port::Output;
-
-/// The text of a write of which nobody knows what became (R1.71).
-pub(super) const UNKNOWN_OUTCOME: &str = "leadership lost while committing log";
 
 /// What became of a call's entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,7 +85,7 @@ impl Server {
         let result = match (error, written) {
             ("", Some(Written { conflict: true, .. })) => "conflict",
             ("", _) => "ok",
-            (text, _) if text == UNKNOWN_OUTCOME || text.starts_with(OUTCOME_UNKNOWN) => "unknown",
+            (text, _) if text == LEADERSHIP_LOST || text.starts_with(OUTCOME_UNKNOWN) => "unknown",
             _ => "refused",
         };
         let via = match call.origin {

@@ -19,6 +19,7 @@ use crate::base::id::CallId;
 use crate::base::time::Instant;
 use crate::consensus::Resolution;
 use crate::state::{ApplyResult, State};
+use crate::wire::class::{LEADERSHIP_LOST, NO_LEADER};
 use crate::wire::entry::Command;
 use crate::wire::entry::key::RootKey;
 use crate::wire::entry::var::Resealed;
@@ -218,9 +219,9 @@ impl Server {
                     self.on_outcome(now, call, outcome);
                 }
             }
-            Resolution::NotLeader => self.answer_key_error(now, call, "No cluster leader"),
+            Resolution::NotLeader => self.answer_key_error(now, call, NO_LEADER),
             Resolution::Rejected(text) => self.answer_key_error(now, call, &text),
-            Resolution::Unknown => self.answer_key_error(now, call, "leadership lost while committing log"),
+            Resolution::Unknown => self.answer_key_error(now, call, LEADERSHIP_LOST),
         }
     }
 

@@ -19,6 +19,7 @@ use crate::base::time::Instant;
 use crate::consensus::Resolution;
 use crate::state::ApplyResult;
 use crate::wire::archive::{self, MAX_ARCHIVE_BYTES};
+use crate::wire::class::NO_LEADER;
 use crate::wire::entry::Command;
 use crate::wire::entry::restore::{RestoreBegin, RestoreChunk, RestoreEnd};
 use crate::wire::msgpack::{Bytes, Msg, Scan, Scanner};
@@ -109,7 +110,7 @@ impl Server {
             return Err((429, "another snapshot is being restored".to_owned()));
         }
         if !self.ctx.is_leader {
-            return Err((500, "No cluster leader".to_owned()));
+            return Err((500, NO_LEADER.to_owned()));
         }
         self.restore = Some(Restore { caller: Some(caller), phase: Phase::Receiving(Vec::new()) });
         Ok(())

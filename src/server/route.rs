@@ -2,6 +2,7 @@
 
 use crate::api::Access;
 use crate::wire::body::query::RouteFields;
+use crate::wire::class::{NO_LEADER, NOT_READY};
 
 /// What is known of who leads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -71,12 +72,9 @@ pub fn route(access: Access, fields: &RouteFields, own_region: &str, known: Know
     }
 }
 
-/// The error when nobody leads.
-pub const NO_LEADER: &str = "No cluster leader";
-
 /// The error once the hold is used up (R1.72).
 pub fn after_hold(leader: LeaderView) -> &'static str {
-    if leader.is_self { "Not ready to serve consistent reads" } else { NO_LEADER }
+    if leader.is_self { NOT_READY } else { NO_LEADER }
 }
 
 #[cfg(test)]

@@ -11,11 +11,12 @@ use crate::base::time::Instant;
 use crate::consensus::{Proposal, Resolution};
 use crate::state::ApplyResult;
 use crate::wire::body::session::SessionKey;
+use crate::wire::class::LEADERSHIP_LOST;
 use crate::wire::entry::Command;
 use crate::wire::entry::var::LockName;
 
 use super::Server;
-use super::audit::{UNKNOWN_OUTCOME, Written};
+use super::audit::Written;
 use super::calls::Step;
 use super::peers::members::Change;
 
@@ -116,7 +117,7 @@ impl Server {
                 active.unsure = true;
                 self.hold(now, id);
             }
-            Resolution::Unknown => self.answer_error(now, id, UNKNOWN_OUTCOME),
+            Resolution::Unknown => self.answer_error(now, id, LEADERSHIP_LOST),
         }
     }
 

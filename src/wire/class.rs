@@ -36,6 +36,18 @@ pub const SESSION_EXPIRED: &str = "session expired";
 /// The text where state bound to a leadership outlived it.
 pub const STALE_BINDING: &str = "stale binding";
 
+/// The text of whoever knows no leader, and of one that does not lead.
+pub const NO_LEADER: &str = "No cluster leader";
+
+/// The text of a leader that has not caught up.
+pub const NOT_READY: &str = "Not ready to serve consistent reads";
+
+/// The text of a write whose leader lost its office before it was committed (R1.71).
+pub const LEADERSHIP_LOST: &str = "leadership lost while committing log";
+
+/// The text for whoever shows a key that is not the session's.
+pub const WRONG_SESSION_KEY: &str = "session key is wrong";
+
 /// The text of a heartbeat that was written by a leader which could not set the node's timer any more.
 pub const HEARTBEAT_NOT_RESET: &str = "failed to reset heartbeat since server is not leader";
 
@@ -47,11 +59,11 @@ const TEXTS: [(&str, At, Class); 13] = [
     (OUTCOME_UNKNOWN, At::Start, Class::OutcomeUnknown),
     (SESSION_EXPIRED, At::Start, Class::SessionExpired),
     (STALE_BINDING, At::Start, Class::StaleBinding),
-    ("leadership lost while committing log", At::End, Class::LeadershipLost),
+    (LEADERSHIP_LOST, At::End, Class::LeadershipLost),
     ("raft is already shutdown", At::End, Class::LeadershipLost),
     (HEARTBEAT_NOT_RESET, At::End, Class::LeadershipLost),
-    ("No cluster leader", At::End, Class::NotLeader),
-    ("Not ready to serve consistent reads", At::End, Class::NotLeader),
+    (NO_LEADER, At::End, Class::NotLeader),
+    (NOT_READY, At::End, Class::NotLeader),
     ("node is not the leader", At::End, Class::NotLeader),
     ("leadership transfer in progress", At::End, Class::NotLeader),
     ("failed to get conn", At::Start, Class::NotSent),

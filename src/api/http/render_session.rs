@@ -6,12 +6,11 @@ use crate::wire::msgpack::{Encoder, Msg, Result};
 
 use super::render::{IN_WORDS, json_of};
 use super::reply::{json_reply, read_headers, write_headers};
-use super::session_heads::key_text;
 
 /// Session.Open and Session.KeepAlive: the key is there where it was given out.
 pub(super) fn session(body: &[u8], pretty: bool) -> Result<HttpReply> {
     let session = SessionReply::from_bytes(body)?;
-    let key = key_text(&session.key);
+    let key = session.key.to_hex();
     let mut e = Encoder::new();
     e.map(if key.is_empty() { 3 } else { 4 });
     for (name, number) in [("ID", session.id), ("Index", session.meta.index)] {

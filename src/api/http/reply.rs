@@ -3,7 +3,7 @@
 //! Source: HTTP notes, sections 1.2 and 1.3.
 
 use crate::wire::body::query::QueryMeta;
-use crate::wire::class::{Class, without_prefixes};
+use crate::wire::class::{Class, WRONG_SESSION_KEY, without_prefixes};
 use crate::wire::http::HttpReply;
 use crate::wire::json::{push_json_string, push_pretty};
 
@@ -72,7 +72,7 @@ pub(super) fn error_reply(text: &str) -> HttpReply {
 const SUFFIXES: &[(&str, u16)] = &[
     ("Permission denied", 403),
     ("ACL token not found", 403),
-    ("session key is wrong", 403),
+    (WRONG_SESSION_KEY, 403),
     ("Job registration, dispatch, and scale are disabled by the scheduler configuration", 403),
     ("Filter expression cannot be used with other filter parameters", 400),
 ];

@@ -4,7 +4,7 @@
 //! Source: requirements R2.23, R2.25, R2.30.
 
 use crate::api::{Access, Method};
-use crate::wire::body::session::{KEY_BYTES, SessionKey, WriteStamp};
+use crate::wire::body::session::{SessionKey, WriteStamp};
 
 use super::query::parse_uint;
 
@@ -142,19 +142,5 @@ fn number(text: &str) -> Option<u64> {
 fn owner(text: &str) -> Option<Owner> {
     let (id, key) = text.split_once(':')?;
     let id = number(id).filter(|id| *id > 0)?;
-    Some(Owner { id, key: key_of(key)? })
-}
-
-fn key_of(text: &str) -> Option<SessionKey> {
-    let digits: Vec<u32> = text.chars().map(|c| c.to_digit(16)).collect::<Option<_>>()?;
-    if digits.len() != KEY_BYTES * 2 {
-        return None;
-    }
-    let bytes = digits.chunks_exact(2).map(|pair| u8::try_from(pair.iter().fold(0, |byte, digit| byte << 4 | digit)));
-    bytes.collect::<Result<_, _>>().ok().map(SessionKey)
-}
-
-/// A key as the header has it, and as an answer shows it.
-pub(super) fn key_text(key: &SessionKey) -> String {
-    key.0.iter().map(|byte| format!("{byte:02x}")).collect()
+    Some(Owner { id, key: SessionKey::from_hex(key)? })
 }

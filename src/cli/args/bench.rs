@@ -251,15 +251,9 @@ pub struct Workers {
 /// Who works, how, and for how long, or what is judged; the workers are spread over the addresses.
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
 pub struct CheckLoad {
-    /// Writers, each with connections of its own
-    #[arg(long, value_name = "N", default_value_t = 8, value_parser = at_least_one)]
-    pub writers: usize,
-    /// Readers of what they write
-    #[arg(long, value_name = "N", default_value_t = 8)]
-    pub readers: usize,
-    /// Go on for this long
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = time::parse_duration)]
-    pub duration: Duration,
+    /// How many work, and for how long
+    #[command(flatten)]
+    pub workers: Workers,
     /// How the workers call
     #[arg(long, value_enum, default_value_t = CheckMode::Library)]
     pub mode: CheckMode,

@@ -12,11 +12,10 @@ use crate::conn::Refusal;
 use crate::conn::report::Cause;
 use crate::forward::patch::{Patch, patched, text_at};
 use crate::forward::retry::{self, Ended, Kind, LOST_AFTER_SENT, Next};
-use crate::wire::class::Class;
+use crate::wire::class::{Class, NO_LEADER};
 
 use super::super::Server;
 use super::super::calls::{Active, JITTER_FRACTION, Step};
-use super::super::route::NO_LEADER;
 use super::stamps::Stamping;
 use super::{Outgoing, Purpose};
 

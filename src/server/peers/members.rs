@@ -12,12 +12,13 @@ use crate::base::id::{CallId, ReplicaId};
 use crate::base::time::Instant;
 use crate::consensus::{self, MemberChange, Membership, Progress, Resolution};
 use crate::wire::body::operator::AutopilotConfig;
+use crate::wire::class::LEADERSHIP_LOST;
 use crate::wire::entry::Command;
 use crate::wire::entry::server::ServerRecord;
 use crate::wire::raft::{Beat, RaftFrame, ServerHello};
 
 use super::super::Server;
-use super::super::audit::{UNKNOWN_OUTCOME, Written};
+use super::super::audit::Written;
 use super::super::writing::Internal;
 use super::machine::REMOVED;
 
@@ -338,7 +339,7 @@ impl Server {
             }
             Resolution::NotLeader => self.hold(now, call),
             Resolution::Rejected(why) => self.answer_error(now, call, &why),
-            Resolution::Unknown => self.answer_error(now, call, UNKNOWN_OUTCOME),
+            Resolution::Unknown => self.answer_error(now, call, LEADERSHIP_LOST),
         }
     }
 

@@ -36,6 +36,23 @@ pub const MAX_NAME_BYTES: usize = 128;
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct SessionKey(pub Vec<u8>);
 
+impl SessionKey {
+    /// As headers, files and people have it: hexadecimal digits.
+    pub fn to_hex(&self) -> String {
+        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Reads it; `None` for anything but the digits of [`KEY_BYTES`] bytes.
+    pub fn from_hex(text: &str) -> Option<SessionKey> {
+        let digits: Vec<u32> = text.chars().map(|c| c.to_digit(16)).collect::<Option<_>>()?;
+        if digits.len() != 2 * KEY_BYTES {
+            return None;
+        }
+        let byte = |pair: &[u32]| u8::try_from(pair.iter().fold(0, |byte, digit| byte << 4 | digit)).ok();
+        digits.chunks_exact(2).map(byte).collect::<Option<_>>().map(SessionKey)
+    }
+}
+
 impl std::fmt::Debug for SessionKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("SessionKey")

@@ -1,6 +1,6 @@
 //! Sessions over HTTP: their paths, and the headers that put a write into one.
 
-use super::super::session_heads::{Owner, SessionHeads, key_text};
+use super::super::session_heads::{Owner, SessionHeads};
 use super::*;
 use crate::wire::body::query::{GenericResponse, WriteMeta};
 use crate::wire::body::session::{
@@ -242,7 +242,7 @@ proptest! {
     fn what_an_owner_shows_is_read_back(id in 1u64.., key: [u8; 16], sequence in 1u64.., seen: u64) {
         let key = SessionKey(key.to_vec());
         let headers = [
-            (SESSION.to_owned(), format!("{id}:{}", key_text(&key))),
+            (SESSION.to_owned(), format!("{id}:{}", key.to_hex())),
             (SEQUENCE.to_owned(), sequence.to_string()),
             (SEEN.to_owned(), seen.to_string()),
         ];

@@ -317,7 +317,7 @@ impl Worker {
 /// A server that cannot be reached at the beginning; a file that cannot be written.
 pub(crate) fn run(bench: &Bench<'_>, ask: &CheckLoad) -> Result<Loaded, Failure> {
     let begun = Instant::now();
-    let workers = ask.writers + ask.readers;
+    let workers = ask.workers.writers + ask.workers.readers;
     let shared = Arc::new(Shared {
         over: AtomicBool::new(false),
         begun,
@@ -340,8 +340,8 @@ pub(crate) fn run(bench: &Bench<'_>, ask: &CheckLoad) -> Result<Loaded, Failure>
             .enumerate()
             .map(|(nth, mut worker)| {
                 scope.spawn(move || {
-                    let keys = if nth < ask.writers { worker.work(nth) } else { BTreeSet::new() };
-                    if nth >= ask.writers {
+                    let keys = if nth < ask.workers.writers { worker.work(nth) } else { BTreeSet::new() };
+                    if nth >= ask.workers.writers {
                         worker.watch();
                     }
                     (keys, worker.records)
@@ -352,7 +352,7 @@ pub(crate) fn run(bench: &Bench<'_>, ask: &CheckLoad) -> Result<Loaded, Failure>
             let over = &shared.over;
             scope.spawn(move || fault::run(command, ask.every, over))
         });
-        thread::sleep(ask.duration);
+        thread::sleep(ask.workers.duration);
         shared.over.store(true, Ordering::Relaxed);
         // A thread that panicked has said so itself.
         for (written, records) in working.into_iter().filter_map(|thread| thread.join().ok()) {

@@ -38,9 +38,9 @@ pub(crate) fn run(bench: &Bench<'_>, ask: &CheckLoad) -> Result<(Report, Exit), 
     let loaded = load::run(bench, ask)?;
     let mut report = bench.report("check");
     report.parameter("mode", word(ask.mode));
-    report.parameter("writers", ask.writers);
-    report.parameter("readers", ask.readers);
-    report.parameter("duration", format!("{:?}", ask.duration));
+    report.parameter("writers", ask.workers.writers);
+    report.parameter("readers", ask.workers.readers);
+    report.parameter("duration", format!("{:?}", ask.workers.duration));
     loaded.notes.iter().for_each(|note| report.note(note));
     let judgement = judge(&loaded.records);
     calls(&mut report, &judgement, &loaded.records)?;

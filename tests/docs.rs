@@ -162,6 +162,33 @@ fn every_metric_is_in_its_page_and_the_other_way_round() {
     assert!(named.is_empty(), "in the page only: {named:?}");
 }
 
+/// Words of this text that are names of our metrics in Prometheus' form, without what a histogram adds to its own.
+fn metrics_in(text: &str) -> BTreeSet<String> {
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    let named = words.filter(|word| word.starts_with("holdfast_"));
+    named
+        .map(|word| {
+            ["_bucket", "_sum", "_count"].iter().find_map(|end| word.strip_suffix(end)).unwrap_or(word).to_owned()
+        })
+        .collect()
+}
+
+#[test]
+fn alerts_and_dashboard_ask_for_metrics_that_there_are() {
+    use holdfast::base::metric::ALL;
+    let known: BTreeSet<String> = ALL.iter().map(|(_, metric)| metric.prometheus.to_owned()).collect();
+    for path in ["packaging/prometheus/alerts.yml", "packaging/grafana/holdfast.json"] {
+        let named = metrics_in(&read(path));
+        assert!(named.len() > 10, "{path} names {named:?}");
+        let unknown: Vec<&String> = named.difference(&known).collect();
+        assert!(unknown.is_empty(), "{path} asks for what there is not: {unknown:?}");
+    }
+    let dashboard: serde_json::Value = serde_json::from_str(&read("packaging/grafana/holdfast.json")).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap();
+    let ids: BTreeSet<u64> = panels.iter().filter_map(|panel| panel["id"].as_u64()).collect();
+    assert_eq!(ids.len(), panels.len(), "panels with an id of their own each");
+}
+
 const PROTOCOL: &str = "man/holdfast-protocol.7";
 
 /// What stands in the page between this heading and the next of its kind or higher.

@@ -33,6 +33,8 @@ pub struct Setup {
     /// The text to wait for after the ports.
     ready: Option<&'static str>,
     folder: Arc<TempDir>,
+    /// Another program than the one under test.
+    program: Option<PathBuf>,
 }
 
 impl Setup {
@@ -47,6 +49,7 @@ impl Setup {
             http: "127.0.0.1:0".to_owned(),
             ready: Some(SERVING),
             folder: Arc::new(tempfile::tempdir().unwrap()),
+            program: None,
         };
         setup.config(config)
     }
@@ -70,6 +73,12 @@ impl Setup {
 
     pub fn rpc(mut self, address: &str) -> Setup {
         address.clone_into(&mut self.rpc);
+        self
+    }
+
+    /// Has this program run instead of the one under test, or that one again.
+    pub fn program(mut self, program: Option<&Path>) -> Setup {
+        self.program = program.map(Path::to_owned);
         self
     }
 
@@ -99,7 +108,10 @@ impl Setup {
 
     /// The command, ready to be run.
     pub fn command(&self) -> Command {
-        let mut command = program();
+        let mut command = match &self.program {
+            Some(program) => plain(Command::new(program)),
+            None => program(),
+        };
         command.arg("-c").arg(self.config_file());
         command.args(["--rpc", &self.rpc, "--http", &self.http, "--log", &self.filter]);
         command.args(&self.args).envs(self.env.iter().cloned());
@@ -129,7 +141,10 @@ impl Setup {
 
 /// The program under test, in an environment that holds nothing of the test's own.
 pub fn program() -> Command {
-    let mut command = Command::new(super::built("holdfastd", env!("CARGO_BIN_EXE_holdfastd")));
+    plain(Command::new(super::built("holdfastd", env!("CARGO_BIN_EXE_holdfastd"))))
+}
+
+fn plain(mut command: Command) -> Command {
     for name in ["RUST_LOG", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "JOURNAL_STREAM"] {
         command.env_remove(name);
     }

@@ -21,6 +21,7 @@ mod server;
 mod session;
 mod snapshot;
 mod status;
+mod tls;
 mod under_lock;
 mod var;
 
@@ -285,6 +286,7 @@ fn execute(cli: Cli, out: &mut dyn Write) -> Result<Exit, Failure> {
         Command::Server(command) => server::run(&context, out, command),
         Command::Session(command) => session::run(&context, out, &command),
         Command::Operator(command) => operator::run(&context, out, &command),
+        Command::Tls(command) => tls::run(&context, out, &command),
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut <Cli as clap::CommandFactory>::command(), "holdfast", &mut &mut *out);
             Ok(Exit::Done)

@@ -1,12 +1,13 @@
 //! What people type: `holdfast` and its commands, their output and their exit statuses.
 //!
-//! Answers go to standard output, everything else to standard error. Nothing here is coloured, and only long transfers
-//! show progress, to a terminal.
+//! Answers go to standard output, everything else to standard error. To a terminal long transfers show progress, and
+//! the verdicts of `doctor` are coloured; nothing else.
 
 mod acl;
 pub mod args;
 mod bench;
 mod claim;
+mod doctor;
 mod follow;
 mod hold;
 mod keyring;
@@ -24,6 +25,7 @@ mod status;
 mod tls;
 mod under_lock;
 mod var;
+mod web;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -287,6 +289,7 @@ fn execute(cli: Cli, out: &mut dyn Write) -> Result<Exit, Failure> {
         Command::Session(command) => session::run(&context, out, &command),
         Command::Operator(command) => operator::run(&context, out, &command),
         Command::Tls(command) => tls::run(&context, out, &command),
+        Command::Doctor(args) => doctor::run(&context, out, &args),
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut <Cli as clap::CommandFactory>::command(), "holdfast", &mut &mut *out);
             Ok(Exit::Done)

@@ -10,6 +10,7 @@ use crate::base::time;
 
 mod acl;
 mod bench;
+mod doctor;
 mod operator;
 mod server;
 mod session;
@@ -20,6 +21,7 @@ pub use self::acl::{AclCommand, PolicyCommand, RoleCommand, TokenCommand};
 pub use self::bench::{
     BenchCommand, CheckLoad, CheckMode, Common, Open, Query, Shape, Span, Variables, Waiting, Workers,
 };
+pub use self::doctor::DoctorArgs;
 pub use self::operator::{KeyringCommand, OperatorCommand, RaftCommand, SnapshotCommand};
 pub use self::server::ServerCommand;
 pub use self::session::SessionCommand;
@@ -137,6 +139,11 @@ pub enum Command {
     /// Make an authority, and certificates and revocation lists by it; asks no server
     #[command(subcommand)]
     Tls(TlsCommand),
+    /// Look at the machine of a server: files, disk, ports, certificates, clock, limits, peers
+    #[command(after_help = "\
+Exit status: 0 when nothing failed, 1 when something did, 2 for wrong usage.
+Example: sudo holdfast doctor || echo \"look into it\"")]
+    Doctor(DoctorArgs),
     /// Print a script that completes these commands
     #[command(after_help = "Example: holdfast completion bash > /etc/bash_completion.d/holdfast")]
     Completion {
@@ -335,7 +342,10 @@ mod tests {
     }
 
     /// Commands with a page of their own, holdfast-NAME(1).
-    const PAGES: [(&str, &str); 1] = [("tls", include_str!("../../../man/holdfast-tls.1"))];
+    const PAGES: [(&str, &str); 2] = [
+        ("doctor", include_str!("../../../man/holdfast-doctor.1")),
+        ("tls", include_str!("../../../man/holdfast-tls.1")),
+    ];
 
     // R6.26
     #[test]

@@ -7,6 +7,7 @@ mod acl;
 pub mod args;
 mod bench;
 mod claim;
+mod debug;
 mod doctor;
 mod follow;
 mod hold;

@@ -22,7 +22,7 @@ pub use self::bench::{
     BenchCommand, CheckLoad, CheckMode, Common, Open, Query, Shape, Span, Variables, Waiting, Workers,
 };
 pub use self::doctor::DoctorArgs;
-pub use self::operator::{KeyringCommand, OperatorCommand, RaftCommand, SnapshotCommand};
+pub use self::operator::{DebugArgs, KeyringCommand, OperatorCommand, RaftCommand, SnapshotCommand};
 pub use self::server::ServerCommand;
 pub use self::session::SessionCommand;
 pub use self::tls::{CaArgs, CertArgs, CrlArgs, Signer, TlsCommand};

@@ -1,12 +1,14 @@
 //! What people type: `holdfast` and its commands, their output and their exit statuses.
 //!
-//! Answers go to standard output, everything else to standard error. Nothing here is coloured, and only long transfers
-//! show progress, to a terminal.
+//! Answers go to standard output, everything else to standard error. To a terminal long transfers show progress, and
+//! the verdicts of `doctor` are coloured; nothing else.
 
 mod acl;
 pub mod args;
 mod bench;
 mod claim;
+mod debug;
+mod doctor;
 mod follow;
 mod hold;
 mod keyring;
@@ -21,8 +23,10 @@ mod server;
 mod session;
 mod snapshot;
 mod status;
+mod tls;
 mod under_lock;
 mod var;
+mod web;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -285,6 +289,8 @@ fn execute(cli: Cli, out: &mut dyn Write) -> Result<Exit, Failure> {
         Command::Server(command) => server::run(&context, out, command),
         Command::Session(command) => session::run(&context, out, &command),
         Command::Operator(command) => operator::run(&context, out, &command),
+        Command::Tls(command) => tls::run(&context, out, &command),
+        Command::Doctor(args) => doctor::run(&context, out, &args),
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut <Cli as clap::CommandFactory>::command(), "holdfast", &mut &mut *out);
             Ok(Exit::Done)

@@ -5,6 +5,7 @@ use std::io::Write;
 use serde_json::{Value, json};
 
 use crate::cli::args::{OperatorCommand, RaftCommand};
+use crate::cli::debug;
 use crate::cli::keyring;
 use crate::cli::output;
 use crate::cli::recover;
@@ -31,6 +32,7 @@ pub(crate) fn run(context: &Context, out: &mut dyn Write, command: &OperatorComm
         OperatorCommand::Recover { yes, data_dir } => recover::run(context, out, data_dir, *yes),
         OperatorCommand::Snapshot(command) => snapshot::run(context, out, command),
         OperatorCommand::Keyring(command) => keyring::run(context, out, command),
+        OperatorCommand::Debug(args) => debug::run(context, out, args),
     }
 }
 

@@ -21,6 +21,18 @@ impl PrivateFile {
     /// # Errors
     /// A place where no file can be made.
     pub(crate) fn create(name: &Path) -> Result<PrivateFile, Failure> {
+        PrivateFile::create_for(name, 0o600)
+    }
+
+    /// Begins one that everybody may read, as far as the caller's umask lets them: for certificates.
+    ///
+    /// # Errors
+    /// As [`PrivateFile::create`].
+    pub(crate) fn create_readable(name: &Path) -> Result<PrivateFile, Failure> {
+        PrivateFile::create_for(name, 0o644)
+    }
+
+    fn create_for(name: &Path, mode: u32) -> Result<PrivateFile, Failure> {
         let failed = |error: io::Error| Failure::Usage(format!("{}: {error}", name.display()));
         if fs::metadata(name).is_ok_and(|there| !there.is_file()) {
             let file = OpenOptions::new().write(true).open(name).map_err(failed)?;
@@ -30,7 +42,7 @@ impl PrivateFile {
         part.push(format!(".{}.part", std::process::id()));
         let part = PathBuf::from(part);
         // New, so that nobody else has opened it, and not at the end of somebody's link.
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&part).map_err(failed)?;
+        let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&part).map_err(failed)?;
         Ok(PrivateFile { file, part: Some(part), name: name.to_owned() })
     }
 

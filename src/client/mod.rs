@@ -69,6 +69,7 @@ use crate::wire::msgpack::Msg;
 
 pub(crate) use crate::client::clock::boot_now;
 pub(crate) use crate::client::lock::new_id;
+pub(crate) use crate::client::socket::TimedSocket;
 
 use crate::client::counters::Counting;
 use crate::client::keeper::Keeper;

@@ -35,6 +35,8 @@ impl Server {
                 format!("{{Suffrage:{suffrage} ID:{} Address:{}}}", server.id, server.rpc_addr)
             })
             .collect();
+        let (digest_index, digest) = self.peers.digests.own();
+        let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
         let stats = json!({
             "nomad": {
                 "server": "true",
@@ -73,6 +75,8 @@ impl Server {
                 "calls": self.calls.len().to_string(),
                 "parked": self.parked.waiters().to_string(),
                 "subscribers": self.subscribers().to_string(),
+                "digest_index": digest_index.to_string(),
+                "digest": digest,
             },
         });
         stats.to_string().into()

@@ -29,6 +29,10 @@ pub const MAX_STATE_BYTES: u64 = 4 * 1024 * 1024 * 1024;
 
 /// `meta.json` and `SHA256SUMS` are no longer, bytes.
 const MAX_SMALL_BYTES: u64 = 1024 * 1024;
+/// Bytes of a name in a tar.
+const NAME_BYTES_MAX: usize = 100;
+/// The greatest number in eleven octal digits; no state is that long.
+const OCTAL_MAX: u64 = (1 << 33) - 1;
 /// Bytes of a tar block.
 const BLOCK: usize = 512;
 /// Zeros after the end of a tar, at most, bytes: some writers fill a record of 10 KiB.
@@ -179,6 +183,26 @@ pub fn write<C: Iterator<Item = Vec<u8>>>(meta: Meta, state: impl Fn() -> C) -> 
     Ok(out.finish().expect("memory takes every byte").end())
 }
 
+/// Packs plain files of any kind, for people to unpack: gzip of a tar, each file for its owner only and of this time.
+/// Names are paths of at most 100 bytes.
+///
+/// # Errors
+/// A name that is longer, or empty.
+pub fn pack(files: &[(String, Vec<u8>)], unix_seconds: u64) -> Result<Vec<u8>, ArchiveError> {
+    let mut out = GzEncoder::new(Vec::new(), Compression::fast());
+    let mut put = |bytes: &[u8]| out.write_all(bytes).expect("memory takes every byte");
+    for (name, content) in files {
+        if name.is_empty() || name.len() > NAME_BYTES_MAX {
+            return Err(ArchiveError::Metadata(format!("{name:?} is no name for a file in an archive")));
+        }
+        put(&header_at(name, content.len() as u64, unix_seconds));
+        put(content);
+        put(padding(content.len() as u64));
+    }
+    put(&[0; 2 * BLOCK]);
+    Ok(out.finish().expect("memory takes every byte"))
+}
+
 /// Takes bytes and keeps them in pieces.
 struct Pieces {
     pieces: Vec<Arc<[u8]>>,
@@ -228,14 +252,19 @@ fn hex(sum: Context) -> String {
 
 /// The header of a plain file, for its owner only, of no time.
 fn header(name: &str, size: u64) -> [u8; BLOCK] {
+    header_at(name, size, 0)
+}
+
+/// The same of a time.
+fn header_at(name: &str, size: u64, unix_seconds: u64) -> [u8; BLOCK] {
     let mut block = [0; BLOCK];
     let mut put = |at: usize, text: &str| block[at..at + text.len()].copy_from_slice(text.as_bytes());
     put(0, name);
     put(100, "0000600\0");
     put(108, "0000000\0");
     put(116, "0000000\0");
-    put(124, &format!("{size:011o}\0"));
-    put(136, "00000000000\0");
+    put(124, &format!("{:011o}\0", size.min(OCTAL_MAX)));
+    put(136, &format!("{:011o}\0", unix_seconds.min(OCTAL_MAX)));
     put(148, "        ");
     put(156, "0");
     put(257, "ustar\x0000");

@@ -10,18 +10,22 @@ use crate::base::time;
 
 mod acl;
 mod bench;
+mod doctor;
 mod operator;
 mod server;
 mod session;
+mod tls;
 mod var;
 
 pub use self::acl::{AclCommand, PolicyCommand, RoleCommand, TokenCommand};
 pub use self::bench::{
     BenchCommand, CheckLoad, CheckMode, Common, Open, Query, Shape, Span, Variables, Waiting, Workers,
 };
-pub use self::operator::{KeyringCommand, OperatorCommand, RaftCommand, SnapshotCommand};
+pub use self::doctor::DoctorArgs;
+pub use self::operator::{DebugArgs, KeyringCommand, OperatorCommand, RaftCommand, SnapshotCommand};
 pub use self::server::ServerCommand;
 pub use self::session::SessionCommand;
+pub use self::tls::{CaArgs, CertArgs, CrlArgs, Signer, TlsCommand};
 pub use self::var::{LockArgs, LockCommand, PutArgs, VarCommand};
 
 /// Address that is called when neither a flag nor the environment names one.
@@ -132,6 +136,14 @@ pub enum Command {
     /// Look into servers, and look after them
     #[command(subcommand)]
     Operator(OperatorCommand),
+    /// Make an authority, and certificates and revocation lists by it; asks no server
+    #[command(subcommand)]
+    Tls(TlsCommand),
+    /// Look at the machine of a server: files, disk, ports, certificates, clock, limits, peers
+    #[command(after_help = "\
+Exit status: 0 when nothing failed, 1 when something did, 2 for wrong usage.
+Example: sudo holdfast doctor || echo \"look into it\"")]
+    Doctor(DoctorArgs),
     /// Print a script that completes these commands
     #[command(after_help = "Example: holdfast completion bash > /etc/bash_completion.d/holdfast")]
     Completion {
@@ -295,61 +307,67 @@ mod tests {
         walk(&Cli::command(), "holdfast");
     }
 
-    /// Long flags and names of subcommands, of the whole tree.
-    fn defined() -> (BTreeSet<String>, BTreeSet<String>) {
+    /// Long flags and names of subcommands, of the commands that stand at the top and are wanted.
+    fn defined(wanted: impl Fn(&str) -> bool) -> (BTreeSet<String>, BTreeSet<String>) {
         fn walk(command: &clap::Command, path: &str, flags: &mut BTreeSet<String>, names: &mut BTreeSet<String>) {
             flags.extend(command.get_arguments().filter_map(|arg| arg.get_long()).map(str::to_owned));
+            names.insert(path.to_owned());
             for sub in command.get_subcommands().filter(|sub| sub.get_name() != "help") {
-                let path = format!("{path}{}{}", if path.is_empty() { "" } else { " " }, sub.get_name());
-                names.insert(path.clone());
-                walk(sub, &path, flags, names);
+                walk(sub, &format!("{path} {}", sub.get_name()), flags, names);
             }
         }
         let (mut flags, mut names) = (BTreeSet::new(), BTreeSet::new());
         let mut root = Cli::command();
         root.build();
-        walk(&root, "", &mut flags, &mut names);
+        for top in root.get_subcommands().filter(|top| top.get_name() != "help" && wanted(top.get_name())) {
+            walk(top, top.get_name(), &mut flags, &mut names);
+        }
+        // Groups of commands do nothing by themselves.
+        let all = names.clone();
+        names.retain(|name| name == "var lock" || !all.iter().any(|other| other.starts_with(&format!("{name} "))));
         (flags, names)
     }
 
-    // R6.26: flags are `Fl -name`, commands `Ss Cm name` heads, in man/holdfast.1.
-    #[test]
-    fn the_manual_and_the_definition_name_the_same() {
-        let manual = include_str!("../../../man/holdfast.1");
-        let (flags, names) = defined();
-        let mut manual_flags = BTreeSet::new();
-        let mut manual_names = BTreeSet::new();
-        for line in manual.lines() {
+    /// Flags are `Fl -name`, commands `Ss name` heads.
+    fn on_page(page: &str) -> (BTreeSet<String>, BTreeSet<String>) {
+        let (mut flags, mut names) = (BTreeSet::new(), BTreeSet::new());
+        for line in page.lines() {
             let words: Vec<&str> = line.split_whitespace().collect();
             for pair in words.windows(2).filter(|pair| pair[0] == "Fl") {
-                manual_flags.extend(pair[1].strip_prefix('-').map(str::to_owned));
+                flags.extend(pair[1].strip_prefix('-').map(str::to_owned));
             }
-            if let Some(name) = line.strip_prefix(".Ss ") {
-                manual_names.insert(name.to_owned());
-            }
+            names.extend(line.strip_prefix(".Ss ").map(str::to_owned));
         }
-        let groups: BTreeSet<String> = [
-            "node",
-            "var",
-            "acl",
-            "acl token",
-            "acl policy",
-            "acl role",
-            "namespace",
-            "server",
-            "session",
-            "operator",
-            "operator raft",
-            "operator snapshot",
-            "operator keyring",
-            "bench",
-        ]
-        .map(str::to_owned)
-        .into();
-        assert_eq!(manual_flags, flags);
-        assert_eq!(manual_names, names.difference(&groups).cloned().collect());
-        for group in groups {
-            assert!(names.contains(&group));
+        (flags, names)
+    }
+
+    /// Commands with a page of their own, holdfast-NAME(1).
+    const PAGES: [(&str, &str); 2] = [
+        ("doctor", include_str!("../../../man/holdfast-doctor.1")),
+        ("tls", include_str!("../../../man/holdfast-tls.1")),
+    ];
+
+    // R6.26
+    #[test]
+    fn the_manual_and_the_definition_name_the_same() {
+        let (flags, names) = on_page(include_str!("../../../man/holdfast.1"));
+        let (mut defined_flags, defined_names) = defined(|top| PAGES.iter().all(|(name, _)| *name != top));
+        defined_flags.extend(["help", "version"].map(str::to_owned));
+        assert_eq!((flags, names), (defined_flags, defined_names));
+    }
+
+    // R6.26: flags of every command may be named there as well.
+    #[test]
+    fn commands_with_a_page_of_their_own_have_it_whole() {
+        let mut root = Cli::command();
+        root.build();
+        let everywhere: BTreeSet<String> =
+            root.get_arguments().filter_map(|arg| arg.get_long()).map(Into::into).collect();
+        for (name, page) in PAGES {
+            let ((flags, names), (defined_flags, defined_names)) = (on_page(page), defined(|top| top == name));
+            let own: BTreeSet<String> = defined_flags.difference(&everywhere).cloned().collect();
+            let told: BTreeSet<String> = flags.difference(&everywhere).cloned().collect();
+            assert_eq!((told, names), (own, defined_names), "holdfast-{name}(1)");
         }
     }
 }

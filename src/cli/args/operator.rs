@@ -1,8 +1,11 @@
 //! The commands and flags of `holdfast operator`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
+
+use crate::base::time;
 
 /// What to look at in servers, and what to do to them.
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
@@ -32,6 +35,26 @@ pub enum OperatorCommand {
     /// The keys that variables are encrypted with
     #[command(subcommand)]
     Keyring(KeyringCommand),
+    /// Write an archive with what support wants to know of the servers, and no secret
+    #[command(after_help = "Example: holdfast operator debug --duration 30s --out /tmp/holdfast-debug.tar.gz")]
+    Debug(DebugArgs),
+}
+
+/// What is to be in the archive.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub struct DebugArgs {
+    /// Where to [default: holdfast-debug-TIME.tar.gz]
+    #[arg(short, long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// How long logs are listened to, and figures may change
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = time::parse_duration)]
+    pub duration: Duration,
+    /// The least severe level of log lines
+    #[arg(long, value_name = "LEVEL", default_value = "debug", ignore_case = true, value_parser = ["trace", "debug", "info", "warn", "error"])]
+    pub log_level: String,
+    /// Only these, by name or RPC address [default: all that the server that is asked knows of]
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
+    pub servers: Vec<String>,
 }
 
 /// What to ask of raft.

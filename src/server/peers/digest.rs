@@ -39,8 +39,8 @@ pub(in crate::server) struct Digests {
 }
 
 impl Digests {
-    /// The last digest that was taken here, for beats.
-    pub(super) fn own(&self) -> (u64, Vec<u8>) {
+    /// The last digest that was taken here, and the index of its mark: for beats, and for who asks.
+    pub(in crate::server) fn own(&self) -> (u64, Vec<u8>) {
         self.own.clone().unwrap_or_default()
     }
 

@@ -8,7 +8,9 @@ use std::process::{Command, Output};
 
 fn holdfast(line: &[&str], environment: &[(&str, &str)]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_holdfast"));
-    command.env_remove("HOLDFAST_RPC_ADDR").env_remove("HOLDFAST_TOKEN");
+    for name in ["RPC_ADDR", "TOKEN", "CA_FILE", "CERT_FILE", "KEY_FILE", "TLS_SERVER_NAME"] {
+        command.env_remove(format!("HOLDFAST_{name}"));
+    }
     command.args(line).envs(environment.iter().copied()).output().unwrap()
 }
 
@@ -43,4 +45,18 @@ fn the_environment_names_the_address_and_the_flag_goes_before_it() {
         assert_eq!(output.status.code(), Some(3));
         assert!(String::from_utf8(output.stderr).unwrap().contains(named.as_str()));
     }
+}
+
+#[test]
+fn the_environment_names_the_files_of_tls_and_the_flag_goes_before_it() {
+    let (one, other) = ("/nowhere/one.pem", "/nowhere/other.pem");
+    for (line, named) in [(&["status"][..], one), (&["--ca-file", other, "status"], other)] {
+        let output = holdfast(line, &[("HOLDFAST_CA_FILE", one)]);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(String::from_utf8(output.stderr).unwrap().contains(named));
+    }
+    let output = holdfast(&["status"], &[("HOLDFAST_CA_FILE", one), ("HOLDFAST_CERT_FILE", one)]);
+    assert!(String::from_utf8(output.stderr).unwrap().contains("need each other"));
+    let output = holdfast(&["status"], &[("HOLDFAST_TLS_SERVER_NAME", "none")]);
+    assert!(String::from_utf8(output.stderr).unwrap().contains("need --ca-file"));
 }

@@ -33,7 +33,7 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::io::{IsTerminal, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Parser;
@@ -299,29 +299,36 @@ fn execute(cli: Cli, out: &mut dyn Write) -> Result<Exit, Failure> {
     }
 }
 
+/// What a variable of the environment says, unless that is nothing.
+fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
 /// Address and TLS from flags, environment and defaults.
 fn settings(global: &Global) -> Result<Settings, Failure> {
-    let from_environment = || std::env::var(args::ADDRESS_VARIABLE).ok().filter(|address| !address.is_empty());
-    let address = global.address.clone().or_else(from_environment).unwrap_or_else(|| args::DEFAULT_ADDRESS.to_owned());
+    let address = global.address.clone().or_else(|| environment(args::ADDRESS_VARIABLE));
+    let address = address.unwrap_or_else(|| args::DEFAULT_ADDRESS.to_owned());
     if address.split(',').all(|address| address.trim().is_empty()) {
         return Err(Failure::Usage("--address names no server".to_owned()));
     }
-    let own = match (&global.cert_file, &global.key_file) {
-        (Some(cert), Some(key)) => Some((cert.clone(), key.clone())),
+    let file = |flag: &Option<PathBuf>, name| flag.clone().or_else(|| environment(name).map(PathBuf::from));
+    let ca_file = file(&global.ca_file, args::CA_VARIABLE);
+    let own = match (file(&global.cert_file, args::CERT_VARIABLE), file(&global.key_file, args::KEY_VARIABLE)) {
+        (Some(cert), Some(key)) => Some((cert, key)),
         (None, None) => None,
         _ => return Err(Failure::Usage("--cert-file and --key-file need each other".to_owned())),
     };
-    let tls = match &global.ca_file {
+    let server_name = global.tls_server_name.clone().or_else(|| environment(args::SERVER_NAME_VARIABLE));
+    let tls = match ca_file {
         Some(ca_file) => {
-            let name = match global.tls_server_name.as_deref() {
+            let name = match server_name.as_deref() {
                 Some(args::ANY_NAME) => ServerName::Any,
                 Some(name) => ServerName::Expect(name.to_owned()),
                 None => ServerName::Expect(format!("server.{}.nomad", global.region)),
             };
-            let files = TlsFiles { ca_file: ca_file.clone(), own };
-            Some(client::load_tls(&files, &name).map_err(|error| Failure::Usage(error.0))?)
+            Some(client::load_tls(&TlsFiles { ca_file, own }, &name).map_err(|error| Failure::Usage(error.0))?)
         }
-        None if own.is_some() || global.tls_server_name.is_some() => {
+        None if own.is_some() || server_name.is_some() => {
             return Err(Failure::Usage("--cert-file, --key-file and --tls-server-name need --ca-file".to_owned()));
         }
         None => None,
@@ -339,7 +346,7 @@ fn settings(global: &Global) -> Result<Settings, Failure> {
 /// The token, without the line's end.
 fn token(file: Option<&Path>) -> Result<String, Failure> {
     let text = match file {
-        None => std::env::var(args::TOKEN_VARIABLE).unwrap_or_default(),
+        None => environment(args::TOKEN_VARIABLE).unwrap_or_default(),
         Some(file) => read_input(file)?,
     };
     Ok(text.trim().to_owned())

@@ -32,6 +32,14 @@ pub use self::var::{LockArgs, LockCommand, PutArgs, VarCommand};
 pub const DEFAULT_ADDRESS: &str = "127.0.0.1:4647";
 /// Environment variable that names the address.
 pub const ADDRESS_VARIABLE: &str = "HOLDFAST_RPC_ADDR";
+/// Environment variable that names the authorities' certificates, and with that turns TLS on.
+pub const CA_VARIABLE: &str = "HOLDFAST_CA_FILE";
+/// Environment variable that names the certificate to show.
+pub const CERT_VARIABLE: &str = "HOLDFAST_CERT_FILE";
+/// Environment variable that names its key.
+pub const KEY_VARIABLE: &str = "HOLDFAST_KEY_FILE";
+/// Environment variable that holds the name of the server's certificate.
+pub const SERVER_NAME_VARIABLE: &str = "HOLDFAST_TLS_SERVER_NAME";
 /// Environment variable that holds the token.
 pub const TOKEN_VARIABLE: &str = "HOLDFAST_TOKEN";
 /// What `--tls-server-name` says to mean that any name will do.
@@ -80,16 +88,17 @@ pub struct Global {
     /// Region that is meant
     #[arg(long, global = true, value_name = "NAME", default_value = "global")]
     pub region: String,
-    /// Connect with TLS; the server's chain must end in a certificate of this PEM file
+    /// Connect with TLS; the server's chain must end in a certificate of this PEM file [default: HOLDFAST_CA_FILE]
     #[arg(long, global = true, value_name = "FILE")]
     pub ca_file: Option<PathBuf>,
-    /// Certificate to show to the server, PEM, with its chain
+    /// Certificate to show to the server, PEM, with its chain [default: HOLDFAST_CERT_FILE]
     #[arg(long, global = true, value_name = "FILE")]
     pub cert_file: Option<PathBuf>,
-    /// Key of that certificate, PEM
+    /// Key of that certificate, PEM [default: HOLDFAST_KEY_FILE]
     #[arg(long, global = true, value_name = "FILE")]
     pub key_file: Option<PathBuf>,
-    /// Name the server's certificate must bear, or "none" for any [default: server.REGION.nomad]
+    /// Name the server's certificate must bear, or "none" for any [default: HOLDFAST_TLS_SERVER_NAME, or
+    /// server.REGION.nomad]
     #[arg(long, global = true, value_name = "NAME")]
     pub tls_server_name: Option<String>,
     /// File with the ACL token, "-" for standard input [default: HOLDFAST_TOKEN, or no token]

@@ -54,7 +54,8 @@ metrics! {
         "Connections admitted on the RPC port; of those from a balancer, once it has named the client.";
     RpcRejectConn: Counter "holdfast.rpc.reject_conn" "holdfast_rpc_connections_rejected_total" None,
         "Connections refused on the RPC port because their address, or the name in their certificate at that address, \
-         has as many as limits.rpc_max_conns_per_client lets it have.";
+         has as many as limits.rpc_max_conns_per_client lets it have; or because too many of a balancer's \
+         have named no client.";
     RpcRaftHandoff: Counter "holdfast.rpc.raft_handoff" "holdfast_rpc_raft_handoffs_total" None,
         "Connections that spoke raft's first byte.";
     RpcRequest: Counter "holdfast.rpc.request" "holdfast_rpc_requests_total" None,
@@ -112,7 +113,8 @@ metrics! {
         "Connections admitted on the HTTP port; of those from a balancer, once it has named the client.";
     HttpRejectConn: Counter "holdfast.http.reject_conn" "holdfast_http_connections_rejected_total" None,
         "Connections refused on the HTTP port because their address, or the name in their certificate at that address, \
-         has as many as limits.http_max_conns_per_client lets it have.";
+         has as many as limits.http_max_conns_per_client lets it have; or because too many of a balancer's \
+         have named no client.";
     ProxyReject: Counter "holdfast.proxy.reject" "holdfast_proxy_headers_rejected_total" None,
         "Connections from a source in listen.proxy_protocol_from, to either port, that were closed because their \
          PROXY header was missing, wrong or late.";

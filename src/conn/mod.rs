@@ -1,4 +1,5 @@
-//! One connection: the stack of layers from bytes to calls. TLS, first byte, yamux, then calls, streams or HTTP.
+//! One connection: the stack of layers from bytes to calls. A balancer's header, TLS, first byte, yamux, then calls,
+//! streams or HTTP.
 //!
 //! A state machine without I/O. Its owner hands in bytes and time, takes all events, then sends what is in the
 //! outbox. Knows no state, no leader and no other connection.

@@ -178,6 +178,35 @@ fn without_a_header_a_listed_source_is_not_served_and_an_unlisted_one_has_none()
     ping(&mut Talk::dial(daemon.rpc, 1));
 }
 
+// R1.10: the place of a connection without a header too, of which a balancer has 4096.
+#[test]
+fn every_way_out_gives_the_place_back() {
+    let daemon = behind_balancer("");
+    let named = header("192.0.2.7:1000");
+    let call = [&named[..], &[1], &rig::talk::call_bytes(1, "Status.Ping", &json!({}))].concat();
+    let ways: [&[u8]; 6] = [b"", &named[..9], &[0xff; 16], &named, &[&named[..], &[0xff]].concat(), &call];
+    for way in ways {
+        // Those with a header are more than 4096 together, and so are those without.
+        for number in 0..1400 {
+            let mut peer = from_balancer(daemon.rpc);
+            let _ = peer.try_write(way);
+            match number % 3 {
+                0 => peer.abort(),
+                1 => drop(peer),
+                _ => {
+                    // Some are closed by the daemon, and some by us.
+                    peer.finish();
+                    peer.read_to_end();
+                }
+            }
+        }
+    }
+    eventually("no connections", || {
+        (daemon.metrics().labelled("holdfast.connections", "unknown") == 0.0).then_some(())
+    });
+    open(&daemon, "192.0.2.7:1000", 26);
+}
+
 #[test]
 fn balancers_are_listed_anew_by_a_reload() {
     let daemon = behind_balancer("");

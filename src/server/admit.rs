@@ -58,6 +58,11 @@ impl Places {
         self.limit = limit;
     }
 
+    /// Whether nobody is in.
+    pub fn is_empty(&self) -> bool {
+        self.taken.is_empty()
+    }
+
     /// How many connections a place has; 0 for no limit.
     pub fn limit_of(&self, place: &Place) -> usize {
         match place {

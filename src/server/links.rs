@@ -1,6 +1,8 @@
 //! Connections: driven, counted, and taken apart when they end. Who is let in is in `entrance`.
 
 mod entrance;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -74,7 +74,7 @@ fn a_balancer_never_runs_out_of_places_by_what_has_ended() {
             0 => rig.feed(Input::Eof { conn }),
             1 => rig.feed(Input::Failed { conn, error: "reset".to_owned() }),
             _ => {
-                rig.now = rig.now + Duration::from_secs(5);
+                rig.now += Duration::from_secs(5);
                 rig.feed(Input::Timeout);
                 rig.feed(Input::Eof { conn });
             }
@@ -111,7 +111,7 @@ fn headers_that_do_not_come_have_a_cap_of_their_own() {
     rig.accept(4098, "10.0.0.9:3000");
     assert_eq!(rig.closed, 2);
     // All that say nothing have their end.
-    rig.now = rig.now + Duration::from_secs(5);
+    rig.now += Duration::from_secs(5);
     rig.feed(Input::Timeout);
     assert_eq!(rig.server.link_count(), 0);
     assert!(rig.server.rpc_places.is_empty());

@@ -23,7 +23,7 @@
 //! ```text
 //! kernel -> edge::event_loop --Input--> server ..................................  --Output--> edge -> kernel
 //!                                         |                                            ^
-//!    conn: tls -> sniff -> mux -> rpc_server => Call                                   |
+//!    conn: proxied -> tls -> sniff -> mux -> rpc_server => Call                        |
 //!    server::route =>  Here   -> Run(job) ... api::run(job, state) =>  Reply ----------+
 //!                |                                                    Park    ... touched or deadline -> Run
 //!                |                                                    Propose ... consensus => Applied | ...

@@ -185,7 +185,7 @@ impl Player<'_> {
             }
             Event::Report(report) => self.outcome.causes.push(report.cause),
             Event::Closed => self.outcome.closed = true,
-            Event::Secured(_) | Event::Answer { .. } | Event::Acked { .. } | Event::Http(_) => {
+            Event::Proxied(_) | Event::Secured(_) | Event::Answer { .. } | Event::Acked { .. } | Event::Http(_) => {
                 panic!("{event:?}")
             }
         }

@@ -495,7 +495,7 @@ fn the_end_of_a_certificate_is_told_in_time() {
     assert_eq!(secure.daemon.log.count("certificate expires soon"), 1);
 }
 
-// HTTP within TLS asks for no certificate.
+// HTTP within TLS does without a certificate.
 #[test]
 fn http_speaks_tls_too() {
     let authority = Authority::new();

@@ -56,6 +56,12 @@ fn a_bad_configuration_is_told_by_file_line_and_key() {
         ("[rpc]\nmax_message = \"1KiB\"", 3, "rpc.max_message", "64KiB"),
         ("[listen]\nrpc = \"here\"", 3, "listen.rpc", "IP:PORT"),
         (
+            "[listen]\nproxy_protocol_from = [\"10.0.0.1/8\"]",
+            3,
+            "listen.proxy_protocol_from",
+            "\"10.0.0.1/8\" has bits set after the first ones that count: write \"10.0.0.0/8\"",
+        ),
+        (
             "[cluster]\njoin = [\"10.0.0.1:4647\", \"10.0.0.2:4647\"]",
             3,
             "cluster.bootstrap_expect",

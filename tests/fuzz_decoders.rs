@@ -32,6 +32,7 @@ use holdfast::wire::entry::{Command, Entry};
 use holdfast::wire::http::{ChunkedBody, head_end, parse_request_head};
 use holdfast::wire::json;
 use holdfast::wire::msgpack::{Decoder, Encoder, Msg, Raw, Scan, Scanner};
+use holdfast::wire::proxy::{HEADER_BYTES_MAX, ProxyReader, SIGNATURE};
 use holdfast::wire::rpc;
 use holdfast::wire::streaming::{EventStreamWrapper, StreamErrWrapper, StreamingAck, StreamingHeader};
 
@@ -84,9 +85,17 @@ fn connections() {
         let Some((&how, bytes)) = input.split_first() else { return };
         let now = Instant::ZERO;
         let limits = Arc::new(conn_limits());
-        for is_http in [false, true] {
-            let accept = if is_http { Conn::accept_http } else { Conn::accept_rpc };
-            let mut conn = accept(now, limits.clone(), &Security::default());
+        for (is_http, proxied) in [(false, false), (true, false), (false, true), (true, true)] {
+            let (limits, security) = (limits.clone(), Security::default());
+            let mut conn = match (is_http, proxied) {
+                (_, true) => Conn::accept_proxied(now, limits, &security, is_http),
+                (true, false) => Conn::accept_http(now, limits, &security),
+                (false, false) => Conn::accept_rpc(now, limits, &security),
+            };
+            if proxied {
+                conn.handle_bytes(now, &proxy_headers()[0]);
+                serve(&mut conn, now, 0);
+            }
             // The samples begin with the first byte of the connection; so half the runs keep it.
             let bytes = if how & 1 == 0 || is_http { input } else { bytes };
             for (nth, piece) in bytes.chunks(1 + usize::from(how >> 1)).enumerate() {
@@ -112,7 +121,7 @@ fn serve(conn: &mut Conn, now: Instant, turn: usize) {
         events += 1;
         assert!(events < 100_000, "events without an end");
         match event {
-            Event::Protocol(_) => conn.admit(now),
+            Event::Protocol(_) | Event::Proxied(_) => conn.admit(now),
             Event::Call(call) if turn.is_multiple_of(2) => {
                 conn.reply(now, call.stream, call.seq, &call.method, Answer::Body(&[0x80]));
             }
@@ -255,6 +264,41 @@ fn http_heads_and_chunks() {
 }
 
 /// Entries of all kinds, as the log has them.
+/// Headers of balancers: with IPv4, IPv6 and further fields, and of the balancer itself.
+fn proxy_headers() -> Vec<Vec<u8>> {
+    let with = |version: u8, family: u8, block: &[u8]| {
+        let length = u16::try_from(block.len()).unwrap().to_be_bytes();
+        [&SIGNATURE[..], &[version, family], &length, block].concat()
+    };
+    let ipv4 = [192, 0, 2, 7, 10, 0, 0, 1, 0x1f, 0x90, 0x12, 0x27];
+    let fields = [&ipv4[..], &[0x02, 0, 3], b"web", &[0x03, 0, 4, 0, 0, 0, 0], &[0x20, 0, 5, 1, 0, 0, 0, 0]].concat();
+    vec![
+        with(0x21, 0x11, &ipv4),
+        with(0x21, 0x11, &fields),
+        with(0x21, 0x21, &[7; 36]),
+        with(0x21, 0x31, &[7; 216]),
+        with(0x20, 0x00, &[]),
+    ]
+}
+
+// R8.12: in one piece and in small ones; of what is too long nothing is kept.
+#[test]
+fn headers_of_balancers() {
+    fuzz("proxy headers", &proxy_headers(), |input| {
+        let whole = ProxyReader::default().take(&mut &input[..]);
+        let (mut reader, mut found) = (ProxyReader::default(), Ok(None));
+        for mut piece in input.chunks(3) {
+            found = reader.take(&mut piece);
+            assert!(reader.held_bytes() <= HEADER_BYTES_MAX);
+            if found != Ok(None) {
+                break;
+            }
+        }
+        assert_eq!(found, whole);
+    });
+    assert_small();
+}
+
 fn entries() -> Vec<Vec<u8>> {
     let command = |command| Entry { time_unix_nanos: 5, session: None, command }.encode();
     let raw = nodes::register(1, 2, 30).node.raw;

@@ -51,9 +51,11 @@ macro_rules! metrics {
 
 metrics! {
     RpcAcceptConn: Counter "holdfast.rpc.accept_conn" "holdfast_rpc_connections_accepted_total" None,
-        "Connections admitted on the RPC port.";
+        "Connections admitted on the RPC port; of those from a balancer, once it has named the client.";
     RpcRejectConn: Counter "holdfast.rpc.reject_conn" "holdfast_rpc_connections_rejected_total" None,
-        "Connections refused on the RPC port because their address has too many.";
+        "Connections refused on the RPC port because their address, or the name in their certificate at that address, \
+         has as many as limits.rpc_max_conns_per_client lets it have; or because too many of a balancer's \
+         have named no client.";
     RpcRaftHandoff: Counter "holdfast.rpc.raft_handoff" "holdfast_rpc_raft_handoffs_total" None,
         "Connections that spoke raft's first byte.";
     RpcRequest: Counter "holdfast.rpc.request" "holdfast_rpc_requests_total" None,
@@ -108,9 +110,14 @@ metrics! {
         "holdfast_streaming_rpc_request_errors_total" None,
         "Streaming calls that could not be read or named no method.";
     HttpAcceptConn: Counter "holdfast.http.accept_conn" "holdfast_http_connections_accepted_total" None,
-        "Connections admitted on the HTTP port.";
+        "Connections admitted on the HTTP port; of those from a balancer, once it has named the client.";
     HttpRejectConn: Counter "holdfast.http.reject_conn" "holdfast_http_connections_rejected_total" None,
-        "Connections refused on the HTTP port because their address has too many.";
+        "Connections refused on the HTTP port because their address, or the name in their certificate at that address, \
+         has as many as limits.http_max_conns_per_client lets it have; or because too many of a balancer's \
+         have named no client.";
+    ProxyReject: Counter "holdfast.proxy.reject" "holdfast_proxy_headers_rejected_total" None,
+        "Connections from a source in listen.proxy_protocol_from, to either port, that were closed because their \
+         PROXY header was missing, wrong or late.";
     HttpRequest: Counter "holdfast.http.request" "holdfast_http_requests_total" None,
         "HTTP requests that could be read.";
     HttpAnswer: Counter "holdfast.http.answer" "holdfast_http_answers_total" Some("class"),

@@ -7,12 +7,15 @@ use std::time::Duration;
 use toml::de::{DeArray, DeFloat, DeInteger, DeValue};
 
 use super::keys::{Key, Kind, Later};
+use crate::base::network::{Network, NotANetwork};
 use crate::base::time::parse_duration;
 
 /// Limits of connections in 1..=25 are refused: the limit for streaming connections is 20 lower and must leave room.
 const CONNS_TOO_FEW_MAX: i64 = 25;
 /// Beyond any number of sockets a process can hold.
 const CONNS_MAX: i64 = 1_000_000;
+/// Each accepted connection is held against all of them.
+const NETWORKS_MAX: usize = 256;
 /// Bytes of a name.
 const NAME_BYTES_MAX: usize = 128;
 
@@ -23,6 +26,7 @@ pub(super) enum Checked {
     Path(PathBuf),
     Listen(SocketAddr),
     List(Vec<String>),
+    Networks(Vec<Network>),
     Flag(bool),
     /// Counts, and sizes in bytes.
     Number(u64),
@@ -47,9 +51,11 @@ pub(super) fn check(key: &Key, value: &DeValue<'_>) -> Result<Checked, String> {
         (Kind::Rate(..), DeValue::Integer(number)) => rate(key.kind, integer(number)? as f64),
         (Kind::Flag, DeValue::Boolean(flag)) => Ok(Checked::Flag(*flag)),
         (Kind::Addresses, DeValue::Array(list)) => addresses(list),
-        (Kind::Size(..) | Kind::Count(..) | Kind::Conns | Kind::Rate(..) | Kind::Flag | Kind::Addresses, other) => {
+        (Kind::Networks, DeValue::Array(list)) => networks(list),
+        (Kind::Size(..) | Kind::Count(..) | Kind::Conns | Kind::Rate(..) | Kind::Flag, other) => {
             Err(wrong_type(key.kind, other.type_str()))
         }
+        (Kind::Addresses | Kind::Networks, other) => Err(wrong_type(key.kind, other.type_str())),
         (kind, DeValue::String(text)) => check_text(kind, text),
         (kind, other) => Err(wrong_type(kind, other.type_str())),
     }
@@ -85,9 +91,13 @@ pub(super) fn check_text(kind: Kind, text: &str) -> Result<Checked, String> {
             }
             Err(out_of_bounds(kind, text))
         }
-        Kind::Addresses | Kind::Flag | Kind::Count(..) | Kind::Conns | Kind::Size(..) | Kind::Rate(..) => {
-            Err(wrong_type(kind, "string"))
-        }
+        Kind::Addresses
+        | Kind::Networks
+        | Kind::Flag
+        | Kind::Count(..)
+        | Kind::Conns
+        | Kind::Size(..)
+        | Kind::Rate(..) => Err(wrong_type(kind, "string")),
     }
 }
 
@@ -105,6 +115,7 @@ fn wrong_type(kind: Kind, found: &str) -> String {
         Kind::Name | Kind::Choice(_) | Kind::Url => "a string",
         Kind::Path => "a path in quotes",
         Kind::Listen | Kind::Address => "an address such as \"127.0.0.1:4647\"",
+        Kind::Networks => "a list of addresses and networks such as [\"10.0.0.10\", \"fd00:1::/64\"]",
         Kind::Addresses => "a list of addresses such as [\"10.0.0.2:4647\"]",
         Kind::Flag => "true or false",
         Kind::Count(..) | Kind::Conns => "a whole number",
@@ -193,6 +204,29 @@ fn addresses(list: &DeArray<'_>) -> Result<Checked, String> {
         other => Err(format!("{} in the list", wrong_type(Kind::Address, other.type_str()))),
     });
     texts.collect::<Result<_, _>>().map(Checked::List)
+}
+
+fn networks(list: &DeArray<'_>) -> Result<Checked, String> {
+    if list.len() > NETWORKS_MAX {
+        return Err(format!("must not name more than {NETWORKS_MAX} networks; found: {}", list.len()));
+    }
+    let networks = list.iter().map(|item| match item.get_ref() {
+        DeValue::String(text) => network(text),
+        other => Err(format!("must be an address or network in quotes; found in the list: {}", other.type_str())),
+    });
+    networks.collect::<Result<_, _>>().map(Checked::Networks)
+}
+
+fn network(text: &str) -> Result<Network, String> {
+    Network::parse(text).map_err(|wrong| match wrong {
+        NotANetwork::Address => {
+            format!("{text:?} is not an address or network: write for example \"10.0.0.10\" or \"fd00:1::/64\"")
+        }
+        NotANetwork::Bits(most) => format!("{text:?} is not a network: write 0 to {most} after the slash"),
+        NotANetwork::HostBits(meant) => {
+            format!("{text:?} has bits set after the first ones that count: write {:?}", meant.to_string())
+        }
+    })
 }
 
 /// An address that others dial: a host name or IP, and a port.

@@ -37,6 +37,8 @@ pub enum Kind {
     Address,
     /// A list of `HOST:PORT`.
     Addresses,
+    /// A list of IP addresses and networks.
+    Networks,
     /// `postgres://...`
     Url,
     /// `true` or `false`.
@@ -61,6 +63,7 @@ impl Kind {
             Kind::Path => "path",
             Kind::Listen | Kind::Address => "address",
             Kind::Addresses => "addresses",
+            Kind::Networks => "networks",
             Kind::Flag => "boolean",
             Kind::Count(..) | Kind::Conns => "integer",
             Kind::Size(..) => "size",
@@ -150,6 +153,12 @@ pub const KEYS: &[Key] = &[
     ),
     key("listen.rpc", Kind::Listen, "\"127.0.0.1:4647\"", "Where the RPC port listens"),
     key("listen.http", Kind::Listen, "\"127.0.0.1:4646\"", "Where the HTTP port listens"),
+    key(
+        "listen.proxy_protocol_from",
+        Kind::Networks,
+        "[]",
+        "Balancers, whose connections to either port must begin with a PROXY header of version 2",
+    ),
     unset("advertise.rpc", Kind::Address, "what listen.rpc is", "The RPC address that others are told"),
     unset("advertise.http", Kind::Address, "what listen.http is", "The HTTP address that others are told"),
     later(
@@ -252,12 +261,17 @@ pub const KEYS: &[Key] = &[
         "\"32MiB\"",
         "How much is kept of past events; never fewer than 20,000 events",
     ),
-    key("limits.rpc_max_conns_per_client", Kind::Conns, "100", "RPC connections of one client address; 0 for no limit"),
+    key(
+        "limits.rpc_max_conns_per_client",
+        Kind::Conns,
+        "100",
+        "RPC connections of one client address, or of one certificate there; 0 for no limit",
+    ),
     key(
         "limits.http_max_conns_per_client",
         Kind::Conns,
         "100",
-        "HTTP connections of one client address; 0 for no limit",
+        "HTTP connections of one client address, or of one certificate there; 0 for no limit",
     ),
     key("tls.rpc", Kind::Flag, "false", "Whether the RPC port demands TLS"),
     key("tls.http", Kind::Flag, "false", "Whether the HTTP port speaks TLS only"),

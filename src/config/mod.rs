@@ -13,6 +13,7 @@ mod reader;
 #[cfg(test)]
 mod tests;
 
+use crate::base::network::Network;
 use reader::{Reader, Values};
 
 /// Everything that can be set, checked, with defaults filled in.
@@ -30,6 +31,8 @@ pub struct Config {
     pub listen_rpc: SocketAddr,
     /// `listen.http`
     pub listen_http: SocketAddr,
+    /// `listen.proxy_protocol_from`
+    pub proxy_protocol_from: Vec<Network>,
     /// `advertise.rpc`; `None`: what is listened on.
     pub advertise_rpc: Option<String>,
     /// `advertise.http`
@@ -197,6 +200,7 @@ fn assemble(values: &Values, overrides: &Overrides, host_name: &str) -> Config {
         data_dir: values.path("data_dir"),
         listen_rpc: values.listen("listen.rpc"),
         listen_http: values.listen("listen.http"),
+        proxy_protocol_from: values.networks("listen.proxy_protocol_from"),
         advertise_rpc: values.text("advertise.rpc"),
         advertise_http: values.text("advertise.http"),
         bootstrap_expect: values.number("cluster.bootstrap_expect"),

@@ -11,6 +11,7 @@ use toml::de::{DeTable, DeValue};
 use super::check::{Checked, check, check_text, refused};
 use super::keys::{self, KEYS, Key, Kind, WhenUnset};
 use super::{ConfigError, Overrides};
+use crate::base::network::Network;
 
 /// The name of the command line where the name of the file would stand in an error.
 const COMMAND_LINE: &str = "command line";
@@ -293,6 +294,13 @@ impl Values {
     pub(super) fn list(&self, name: &str) -> Vec<String> {
         match self.value(name) {
             Some(Checked::List(list)) => list,
+            _ => Vec::new(),
+        }
+    }
+
+    pub(super) fn networks(&self, name: &str) -> Vec<Network> {
+        match self.value(name) {
+            Some(Checked::Networks(networks)) => networks,
             _ => Vec::new(),
         }
     }

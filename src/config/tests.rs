@@ -33,6 +33,7 @@ fn nothing_set_gives_the_defaults_of_the_design() {
         data_dir: None,
         listen_rpc: "127.0.0.1:4647".parse().unwrap(),
         listen_http: "127.0.0.1:4646".parse().unwrap(),
+        proxy_protocol_from: Vec::new(),
         advertise_rpc: None,
         advertise_http: None,
         bootstrap_expect: 1,
@@ -89,6 +90,7 @@ fn every_key_of_this_build_reaches_its_setting() {
         [listen]
         rpc = "[::1]:14647"
         http = "0.0.0.0:0"
+        proxy_protocol_from = ["10.0.0.10", "::ffff:10.1.0.0/112", "fd00:1::/64"]
         [advertise]
         rpc = "hf1.example.org:4647"
         http = "[fd00::1]:4646"
@@ -152,6 +154,9 @@ fn every_key_of_this_build_reaches_its_setting() {
         data_dir: Some("/var/lib/holdfast".into()),
         listen_rpc: "[::1]:14647".parse().unwrap(),
         listen_http: "0.0.0.0:0".parse().unwrap(),
+        proxy_protocol_from: ["10.0.0.10", "10.1.0.0/16", "fd00:1::/64"]
+            .map(|text| Network::parse(text).unwrap())
+            .to_vec(),
         advertise_rpc: Some("hf1.example.org:4647".to_owned()),
         advertise_http: Some("[fd00::1]:4646".to_owned()),
         bootstrap_expect: 3,
@@ -253,6 +258,29 @@ fn wrong_values_are_named_with_what_would_do() {
              \"127.0.0.1:4647\"",
         ),
         ("listen.rpc = 4647", "listen.rpc: must be an address such as \"127.0.0.1:4647\"; found an integer"),
+        (
+            "listen.proxy_protocol_from = \"10.0.0.10\"",
+            "listen.proxy_protocol_from: must be a list of addresses and networks such as [\"10.0.0.10\", \
+             \"fd00:1::/64\"]; found a string",
+        ),
+        (
+            "listen.proxy_protocol_from = [\"10.0.0.10\", \"balancer.example.org\"]",
+            "listen.proxy_protocol_from: \"balancer.example.org\" is not an address or network: write for example \
+             \"10.0.0.10\" or \"fd00:1::/64\"",
+        ),
+        (
+            "listen.proxy_protocol_from = [\"10.0.0.0/33\"]",
+            "listen.proxy_protocol_from: \"10.0.0.0/33\" is not a network: write 0 to 32 after the slash",
+        ),
+        (
+            "listen.proxy_protocol_from = [\"10.0.0.10/8\"]",
+            "listen.proxy_protocol_from: \"10.0.0.10/8\" has bits set after the first ones that count: write \
+             \"10.0.0.0/8\"",
+        ),
+        (
+            "listen.proxy_protocol_from = [7]",
+            "listen.proxy_protocol_from: must be an address or network in quotes; found in the list: integer",
+        ),
         // What is refused for itself is left out of the rules between keys.
         (
             "listen = { rpc = 5, http = \"127.0.0.1:4647\" }",

@@ -8,6 +8,7 @@ use super::Conn;
 use super::Event;
 use super::Protocol;
 use super::http::Http;
+use super::proxied::Awaited;
 use super::raft_link::LINK_IDLE;
 use super::raft_link::RaftLink;
 use super::report::Cause;
@@ -24,6 +25,10 @@ use super::tls::TlsServer;
 
 /// What the bytes of a connection mean now, TLS apart.
 pub(super) enum Layer {
+    /// A PROXY header, before everything else.
+    Proxied(Box<Awaited>),
+    /// It is whole; the owner has to admit the connection. What came meanwhile is kept.
+    Introduced(Vec<u8>),
     /// The next byte says what comes; until then.
     Sniff(Option<Instant>),
     /// A TLS handshake; until then.
@@ -62,10 +67,26 @@ impl Conn {
     }
 
     pub(super) fn take_bytes(&mut self, now: Instant, bytes: &[u8]) {
-        if self.peer_finished || matches!(self.layer, Layer::Over) {
-            return;
+        match self.layer {
+            Layer::Over => {}
+            _ if self.peer_finished => {}
+            Layer::Proxied(_) => self.take_proxied(bytes),
+            _ => self.take_plain_bytes(now, bytes),
         }
+    }
+
+    /// Bytes after the header that a balancer sends.
+    pub(super) fn take_plain_bytes(&mut self, now: Instant, bytes: &[u8]) {
         if self.tls.is_some() { self.decrypt(now, bytes) } else { self.understand(now, bytes) }
+    }
+
+    /// What a listener expects of a client at first.
+    pub(super) fn begin_accepted(&mut self, now: Instant) {
+        match (self.is_http, self.security.tls.clone()) {
+            (false, _) => self.layer = Layer::Sniff(self.handshake_deadline(now)),
+            (true, Some(server)) => self.begin_tls(now, &server),
+            (true, None) => self.begin_http(now),
+        }
     }
 
     fn decrypt(&mut self, now: Instant, mut bytes: &[u8]) {
@@ -108,13 +129,15 @@ impl Conn {
         let max_held_bytes = self.limits.max_partial_bytes;
         let (mut world, layer) = self.parts(now);
         match layer {
-            Layer::Waiting { held, .. } if held.len() + bytes.len() > max_held_bytes => self.end(),
-            Layer::Waiting { held, .. } => held.extend_from_slice(bytes),
+            Layer::Waiting { held, .. } | Layer::Introduced(held) if held.len() + bytes.len() > max_held_bytes => {
+                self.end();
+            }
+            Layer::Waiting { held, .. } | Layer::Introduced(held) => held.extend_from_slice(bytes),
             Layer::Single(single) => single.bytes(&mut world, bytes),
             Layer::Streams(streams) => streams.bytes(&mut world, bytes),
             Layer::Raft(link) => link.bytes(&mut world, bytes),
             Layer::Http(http) => http.bytes(&mut world, bytes),
-            Layer::Sniff(_) | Layer::Handshake(_) | Layer::Dialling { .. } | Layer::Over => {}
+            Layer::Sniff(_) | Layer::Handshake(_) | Layer::Dialling { .. } | Layer::Proxied(_) | Layer::Over => {}
         }
     }
 
@@ -149,6 +172,9 @@ impl Conn {
     }
 
     pub(super) fn admitted(&mut self, now: Instant) {
+        if matches!(self.layer, Layer::Introduced(_)) {
+            return self.introduced(now);
+        }
         let Layer::Waiting { byte: byte @ (FirstByte::Streaming | FirstByte::Raft), held, .. } = &mut self.layer else {
             return;
         };
@@ -223,7 +249,7 @@ impl Conn {
         self.pass_eof(now);
     }
 
-    fn pass_eof(&mut self, now: Instant) {
+    pub(super) fn pass_eof(&mut self, now: Instant) {
         let untouched = self.tls.as_ref().is_none_or(|tls| tls.is_untouched());
         let (mut world, layer) = self.parts(now);
         match layer {
@@ -231,12 +257,13 @@ impl Conn {
             Layer::Streams(streams) => streams.eof(&mut world),
             Layer::Raft(link) => link.eof(&mut world),
             Layer::Http(http) => http.eof(&mut world),
+            Layer::Proxied(_) => self.proxied_ended("EOF"),
             Layer::Dialling { .. } => self.refuse(Cause::Handshake, "EOF"),
             Layer::Handshake(_) if !untouched => self.refuse(Cause::Handshake, "EOF"),
             Layer::Sniff(_) | Layer::Handshake(_) => self.end(),
             Layer::Waiting { byte: FirstByte::Raft, .. } => self.end(),
             // The call may still be acknowledged and answered.
-            Layer::Waiting { .. } | Layer::Over => {}
+            Layer::Waiting { .. } | Layer::Introduced(_) | Layer::Over => {}
         }
     }
 
@@ -246,7 +273,8 @@ impl Conn {
             Layer::Sniff(_) => self.refuse(Cause::FirstByte, error),
             Layer::Handshake(_) | Layer::Dialling { .. } => self.refuse(Cause::Handshake, error),
             Layer::Raft(link) => link.fail(&mut world, error),
-            Layer::Waiting { .. } => self.end(),
+            Layer::Proxied(_) => self.proxied_ended(error),
+            Layer::Waiting { .. } | Layer::Introduced(_) => self.end(),
             Layer::Single(single) => single.failure(&mut world, error),
             Layer::Streams(streams) => streams.failure(&mut world, error),
             Layer::Http(http) => http.failure(&mut world),
@@ -261,11 +289,13 @@ impl Conn {
             Layer::Handshake(Some(deadline)) if *deadline <= now => self.refuse(Cause::Handshake, TIMEOUT),
             Layer::Dialling { deadline, .. } if *deadline <= now => self.refuse(Cause::Handshake, TIMEOUT),
             Layer::Waiting { deadline: Some(deadline), .. } if *deadline <= now => self.end(),
+            Layer::Proxied(_) => self.proxied_timeout(now),
             Layer::Raft(link) => link.timeout(&mut world),
             Layer::Single(single) => single.timeout(&mut world),
             Layer::Streams(streams) => streams.timeout(&mut world),
             Layer::Http(http) => http.timeout(&mut world),
-            Layer::Sniff(_) | Layer::Handshake(_) | Layer::Dialling { .. } | Layer::Waiting { .. } | Layer::Over => {}
+            Layer::Sniff(_) | Layer::Handshake(_) | Layer::Dialling { .. } | Layer::Waiting { .. } => {}
+            Layer::Introduced(_) | Layer::Over => {}
         }
     }
 
@@ -301,11 +331,26 @@ impl Conn {
         self.end();
     }
 
+    /// Says these last bytes, within TLS if that is on, and no more; what was told and not taken is not to be done.
+    pub(super) fn end_with(&mut self, now: Instant, bytes: &[u8]) {
+        if matches!(self.layer, Layer::Over) {
+            return;
+        }
+        self.events.retain(|event| matches!(event, Event::Report(_)));
+        let (world, _) = self.parts(now);
+        world.out.extend_from_slice(bytes);
+        if let Some(tls) = &mut self.tls {
+            tls.seal(self.outbox.tail());
+        }
+        self.end();
+    }
+
     /// Bytes that came and wait to be understood or answered.
     #[cfg(test)]
     pub(super) fn held_bytes(&self) -> usize {
         match &self.layer {
-            Layer::Waiting { held, .. } => held.len(),
+            Layer::Waiting { held, .. } | Layer::Introduced(held) => held.len(),
+            Layer::Proxied(awaited) => awaited.held_bytes(),
             Layer::Single(single) => single.held_bytes(),
             Layer::Raft(link) => link.held_bytes(),
             Layer::Streams(streams) => streams.held_bytes(),

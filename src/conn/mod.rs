@@ -1,4 +1,5 @@
-//! One connection: the stack of layers from bytes to calls. TLS, first byte, yamux, then calls, streams or HTTP.
+//! One connection: the stack of layers from bytes to calls. A balancer's header, TLS, first byte, yamux, then calls,
+//! streams or HTTP.
 //!
 //! A state machine without I/O. Its owner hands in bytes and time, takes all events, then sends what is in the
 //! outbox. Knows no state, no leader and no other connection.
@@ -14,6 +15,7 @@ mod layers;
 pub mod liveness;
 mod message;
 pub mod outbox;
+mod proxied;
 pub mod raft_link;
 pub mod report;
 pub mod rpc_client;
@@ -29,6 +31,7 @@ pub mod tls;
 mod tests;
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -123,6 +126,9 @@ pub struct RpcCall {
 /// What happened on a connection.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
+    /// The PROXY header of a connection from a balancer: the client's address, or none where the balancer's own counts.
+    /// Comes first and once; what follows waits for [`Conn::admit`].
+    Proxied(Option<SocketAddr>),
     /// It is known what the connection speaks. Comes once. `Rpc(Raft)` and `Rpc(Streaming)` wait for
     /// [`Conn::admit`] before anything of theirs is read.
     Protocol(Protocol),
@@ -211,6 +217,7 @@ impl Event {
             | Event::Acked { stream, .. } => Some(*stream),
             Event::Raft(_)
             | Event::Ready
+            | Event::Proxied(_)
             | Event::Protocol(_)
             | Event::Secured(_)
             | Event::Http(_)
@@ -276,17 +283,14 @@ impl Conn {
     /// A connection accepted on the RPC port.
     pub fn accept_rpc(now: Instant, limits: Arc<Limits>, security: &Security) -> Conn {
         let mut conn = Conn::new(limits, security, false);
-        conn.layer = Layer::Sniff(conn.handshake_deadline(now));
+        conn.begin_accepted(now);
         conn
     }
 
     /// A connection accepted on the HTTP port. With TLS in `security` the handshake is expected at once.
     pub fn accept_http(now: Instant, limits: Arc<Limits>, security: &Security) -> Conn {
         let mut conn = Conn::new(limits, security, true);
-        match security.tls.clone() {
-            Some(server) => conn.begin_tls(now, &server),
-            None => conn.begin_http(now),
-        }
+        conn.begin_accepted(now);
         conn
     }
 
@@ -345,7 +349,8 @@ impl Conn {
     pub fn poll_timeout(&self) -> Option<Instant> {
         match &self.layer {
             Layer::Sniff(deadline) | Layer::Handshake(deadline) => *deadline,
-            Layer::Over => None,
+            Layer::Introduced(_) | Layer::Over => None,
+            Layer::Proxied(awaited) => Some(awaited.deadline),
             Layer::Waiting { deadline, .. } => *deadline,
             Layer::Dialling { deadline, .. } => Some(*deadline),
             Layer::Raft(link) => Some(link.deadline()),
@@ -382,9 +387,9 @@ impl Conn {
         // What comes on a link is little for what goes, and what goes has a cap of its own.
         (few_wait || matches!(self.layer, Layer::Raft(_)))
             && match &self.layer {
-                Layer::Sniff(_) | Layer::Handshake(_) | Layer::Dialling { .. } => true,
+                Layer::Proxied(_) | Layer::Sniff(_) | Layer::Handshake(_) | Layer::Dialling { .. } => true,
                 Layer::Raft(_) | Layer::Streams(_) => true,
-                Layer::Waiting { .. } | Layer::Over => false,
+                Layer::Waiting { .. } | Layer::Introduced(_) | Layer::Over => false,
                 Layer::Single(single) => {
                     single.is_reading() || single.held_bytes() < self.limits.mux.window_bytes as usize
                 }
@@ -392,7 +397,8 @@ impl Conn {
             }
     }
 
-    /// Lets a raft or streaming connection go on, after [`Event::Protocol`].
+    /// Lets a connection go on: one from a balancer after [`Event::Proxied`], a raft or streaming one after
+    /// [`Event::Protocol`].
     pub fn admit(&mut self, now: Instant) {
         self.admitted(now);
         self.settle(now);
@@ -558,6 +564,7 @@ impl Conn {
         let (mut world, layer) = self.parts(now);
         match layer {
             Layer::Sniff(_) | Layer::Handshake(_) | Layer::Dialling { .. } | Layer::Waiting { .. } => self.end(),
+            Layer::Proxied(_) | Layer::Introduced(_) => self.end(),
             Layer::Raft(link) => link.end(),
             Layer::Single(single) => single.drain(),
             Layer::Streams(streams) => streams.drain(&mut world),
@@ -575,6 +582,11 @@ impl Conn {
             self.events.retain(|event| matches!(event, Event::Report(_)));
             self.events.push_back(Event::Closed);
         }
+    }
+
+    /// Does not let a connection in after all: these bytes are the last, within TLS where that is on.
+    pub fn turn_away(&mut self, now: Instant, bytes: &[u8]) {
+        self.end_with(now, bytes);
     }
 
     /// What it speaks.

@@ -43,6 +43,14 @@ pub enum Cause {
     Dialled,
     /// R3.5
     Stray,
+    /// A balancer's PROXY header is missing, wrong or late (R8.12); counts as `proxy.reject`.
+    Proxy,
+    /// R1.8
+    RpcCrowded,
+    /// The same on the HTTP port.
+    HttpCrowded,
+    /// R1.28
+    StreamingCrowded,
 }
 
 impl Cause {
@@ -56,7 +64,9 @@ impl Cause {
             | Cause::Region
             | Cause::RaftLink
             | Cause::Dialled
-            | Cause::Stray => Level::Warn,
+            | Cause::Stray
+            | Cause::Proxy
+            | Cause::HttpCrowded => Level::Warn,
             Cause::Http => Level::Debug,
             _ => Level::Error,
         }
@@ -83,6 +93,10 @@ impl Cause {
             Cause::RaftLink => "raft link failed",
             Cause::Dialled => "connection to another server failed",
             Cause::Stray => "discarding bytes that nobody asked for",
+            Cause::Proxy => "no PROXY header from a source that has to send one",
+            Cause::RpcCrowded => "rejecting client for exceeding maximum RPC connections",
+            Cause::HttpCrowded => "rejecting client for exceeding maximum HTTP connections",
+            Cause::StreamingCrowded => "rejecting client for exceeding maximum streaming RPC connections",
         }
     }
 }

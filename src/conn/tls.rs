@@ -19,6 +19,9 @@ use crate::base::time::WallTime;
 /// What stands for a name that nothing looks at.
 const UNVERIFIED_NAME: &str = "server.invalid";
 
+/// Bytes of a name that connections are counted by: no DNS name is longer.
+const COUNTED_NAME_BYTES_MAX: usize = 253;
+
 /// How connections are secured on a listener, made from files by the edge.
 #[derive(Clone)]
 pub struct TlsServer {
@@ -67,6 +70,8 @@ impl fmt::Debug for TlsClient {
 pub struct PeerCertificate {
     /// Common name and DNS names.
     pub names: Arc<[String]>,
+    /// What connections are counted by: the first DNS name, else the common name.
+    pub counted_name: Option<Arc<str>>,
     /// The chain in DER, the peer's own first.
     pub chain: Vec<Vec<u8>>,
 }
@@ -74,26 +79,42 @@ pub struct PeerCertificate {
 impl PeerCertificate {
     /// From a chain in DER. A certificate that cannot be read has no names.
     pub fn from_chain(chain: Vec<Vec<u8>>) -> PeerCertificate {
-        let names = chain.first().map(|own| names(own)).unwrap_or_default();
-        PeerCertificate { names: names.into(), chain }
+        let (common, dns) = chain.first().map(|own| names(own)).unwrap_or_default();
+        let counted_name = dns.first().or(common.first()).and_then(|name| counted(name));
+        let mut names: Vec<String> = Vec::new();
+        for name in common.into_iter().chain(dns) {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        PeerCertificate { names: names.into(), counted_name, chain }
     }
 }
 
-fn names(der: &[u8]) -> Vec<String> {
-    let Ok((_, certificate)) = X509Certificate::from_der(der) else { return Vec::new() };
+/// Common names and DNS names.
+fn names(der: &[u8]) -> (Vec<String>, Vec<String>) {
+    let Ok((_, certificate)) = X509Certificate::from_der(der) else { return Default::default() };
     let common = certificate.subject().iter_common_name().filter_map(|name| name.as_str().ok());
     let alternative = certificate.subject_alternative_name().ok().flatten();
     let dns = alternative.iter().flat_map(|names| &names.value.general_names).filter_map(|name| match name {
-        GeneralName::DNSName(name) => Some(*name),
+        GeneralName::DNSName(name) => Some((*name).to_owned()),
         _ => None,
     });
-    let mut names: Vec<String> = Vec::new();
-    for name in common.chain(dns) {
-        if !names.iter().any(|known| known == name) {
-            names.push(name.to_owned());
+    (common.map(str::to_owned).collect(), dns.collect())
+}
+
+/// A name as it is counted by and logged: of one case, without what is no letter, and not too long. Those that are the
+/// same then share their places.
+fn counted(name: &str) -> Option<Arc<str>> {
+    let plain = |c: char| if c.is_control() || c.is_whitespace() { '?' } else { c.to_ascii_lowercase() };
+    let mut counted = String::new();
+    for c in name.chars().map(plain) {
+        if counted.len() + c.len_utf8() > COUNTED_NAME_BYTES_MAX {
+            break;
         }
+        counted.push(c);
     }
-    names
+    (!counted.is_empty()).then(|| counted.into())
 }
 
 /// What came of bytes that were read.

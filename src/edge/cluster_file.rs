@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::base::crc32c::crc32c;
 use crate::server::port::ClusterFile;
-use crate::state::crc32c::crc32c;
 
 use super::files::write_whole;
 

@@ -71,6 +71,7 @@ fn own(config: &Config) -> Value {
         "HoldTimeout": span(config.hold_timeout),
         "MaxQueryTime": span(config.max_query_time),
         "DefaultQueryTime": span(config.default_query_time),
+        "ProxyProtocolFrom": config.proxy_protocol_from.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "HandshakeTimeout": span(config.handshake_timeout),
         "HandlerThreads": config.handler_threads,
         "MaxMessageBytes": config.max_message_bytes,

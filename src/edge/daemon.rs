@@ -375,6 +375,7 @@ fn settings(
         verify_tls_names: config.tls.rpc && config.tls.verify_server_hostname,
         rpc_max_conns_per_client: config.rpc_max_conns_per_client,
         http_max_conns_per_client: config.http_max_conns_per_client,
+        proxy_protocol_from: config.proxy_protocol_from.clone(),
         hold_timeout: config.hold_timeout,
         max_query_time: config.max_query_time,
         default_query_time: config.default_query_time,

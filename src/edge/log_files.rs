@@ -15,9 +15,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use raft_engine::env::{DefaultFileSystem, FileSystem, Handle, Permission, WriteExt};
 
+use crate::base::crc32c::crc32c;
 use crate::base::id::{Index, ReplicaId, Term};
 use crate::consensus::HardState;
-use crate::state::crc32c::crc32c;
 
 type PlainHandle = <DefaultFileSystem as FileSystem>::Handle;
 type PlainFile = <DefaultFileSystem as FileSystem>::Reader;

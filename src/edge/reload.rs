@@ -111,6 +111,7 @@ impl Reloader {
             tls_changed: new.tls.fingerprint != self.in_force.tls.fingerprint,
             rpc_max_conns_per_client: new.config.rpc_max_conns_per_client,
             http_max_conns_per_client: new.config.http_max_conns_per_client,
+            proxy_protocol_from: new.config.proxy_protocol_from.clone(),
             dial_tls: new.tls.dial.clone(),
         };
         // What can change while running is made equal; a difference that is left needs a restart.
@@ -119,6 +120,7 @@ impl Reloader {
         rest.log_filter.clone_from(&new.config.log_filter);
         rest.rpc_max_conns_per_client = new.config.rpc_max_conns_per_client;
         rest.http_max_conns_per_client = new.config.http_max_conns_per_client;
+        rest.proxy_protocol_from.clone_from(&new.config.proxy_protocol_from);
         let needs_restart = rest != new.config;
         self.in_force.config = rest;
         self.in_force.tls = new.tls;

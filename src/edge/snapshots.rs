@@ -12,11 +12,11 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use crate::base::crc32c::crc32c;
 use crate::base::id::{Index, ReplicaId, Term};
 use crate::consensus::SnapshotMeta;
 use crate::edge::log_store::{make_folder, sync_folder};
 use crate::state::State;
-use crate::state::crc32c::crc32c;
 use crate::state::snapshot::{self, SnapshotError};
 
 /// Begins each file.

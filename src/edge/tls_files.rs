@@ -1,7 +1,8 @@
 //! TLS from files: certificates, keys, authorities and revocation lists to what rustls works by. An error names its file.
 //!
 //! Servers that are dialled are checked against the same authorities and the same list, and are shown our certificate.
-//! RPC always demands a certificate of the client and checks it (transport notes, section 2; R1.24); HTTP does not.
+//! RPC always demands a certificate of the client and checks it (transport notes, section 2; R1.24). HTTP asks for one,
+//! to count clients by (R8.12), and does without; one that is shown is checked.
 //! Handshakes are TLS 1.2 or 1.3 by `ring`. Sessions are resumed from a small cache in memory, never from tickets that
 //! hold the session themselves: a reload makes a new cache, so that nobody resumes past a new authority or revocation.
 
@@ -59,13 +60,18 @@ pub fn load(config: &TlsConfig, region: &str) -> Result<TlsMaterial, String> {
     if config.rpc || config.http {
         let identity = Identity::read(config, &mut digest)?;
         material.ends.extend(certificates::ends(&identity.cert_file, &identity.chain)?);
+        let trust = match config.ca_file.as_deref() {
+            Some(ca_file) => {
+                let authorities = read_certificates(ca_file, &mut digest)?;
+                material.ends.extend(certificates::ends(ca_file, &authorities)?);
+                Some(Trust::read(ca_file, authorities, config.crl_file.as_deref())?)
+            }
+            None => None,
+        };
         if config.rpc {
-            let ca_file = needed(config.ca_file.as_deref(), "tls.ca_file")?;
-            let authorities = read_certificates(ca_file, &mut digest)?;
-            material.ends.extend(certificates::ends(ca_file, &authorities)?);
-            let trust = Trust::read(ca_file, authorities, config.crl_file.as_deref())?;
+            let trust = needed(trust.as_ref(), "tls.ca_file")?;
             material.dial = Some(identity.client(trust.of_servers()?, config.verify_server_hostname)?);
-            let verifier = trust.of_clients()?;
+            let verifier = trust.of_clients(Demand::Always)?;
             material.rpc = Security {
                 tls: Some(Arc::new(identity.server(Some(verifier))?)),
                 require_tls: !config.rpc_upgrade_mode,
@@ -74,8 +80,9 @@ pub fn load(config: &TlsConfig, region: &str) -> Result<TlsMaterial, String> {
             };
         }
         if config.http {
+            let verifier = trust.map(|trust| trust.of_clients(Demand::WhereShown)).transpose()?;
             material.http =
-                Security { tls: Some(Arc::new(identity.server(None)?)), require_tls: true, raft_name: None };
+                Security { tls: Some(Arc::new(identity.server(verifier)?)), require_tls: true, raft_name: None };
         }
     }
     material.fingerprint.copy_from_slice(digest.finish().as_ref());
@@ -144,6 +151,15 @@ impl Identity {
     }
 }
 
+/// Whether a client may come without a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Demand {
+    /// It may not.
+    Always,
+    /// It may; but one that it shows must be good.
+    WhereShown,
+}
+
 /// Whom chains are checked against: the authorities, and the revocation list when there is one; then every certificate
 /// of the chain must be covered by it.
 struct Trust<'a> {
@@ -167,8 +183,12 @@ impl<'a> Trust<'a> {
         Ok(Trust { roots: Arc::new(roots), revoked, blamed: crl_file.unwrap_or(ca_file) })
     }
 
-    fn of_clients(&self) -> Result<Arc<dyn ClientCertVerifier>, String> {
+    fn of_clients(&self, demand: Demand) -> Result<Arc<dyn ClientCertVerifier>, String> {
         let builder = WebPkiClientVerifier::builder_with_provider(Arc::clone(&self.roots), provider());
+        let builder = match demand {
+            Demand::Always => builder,
+            Demand::WhereShown => builder.allow_unauthenticated(),
+        };
         let built = builder.with_crls(self.revoked.clone()).build();
         built.map_err(|error| format!("{}: {error}", self.blamed.display()))
     }
@@ -209,8 +229,8 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
     fs::read(path).map_err(|error| wrong(&error))
 }
 
-fn needed<'a>(path: Option<&'a Path>, key: &str) -> Result<&'a Path, String> {
-    path.ok_or_else(|| format!("{key} is missing, TLS needs it"))
+fn needed<'a, T: ?Sized>(given: Option<&'a T>, key: &str) -> Result<&'a T, String> {
+    given.ok_or_else(|| format!("{key} is missing, TLS needs it"))
 }
 
 fn provider() -> Arc<CryptoProvider> {

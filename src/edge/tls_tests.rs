@@ -161,7 +161,7 @@ fn rpc(material: &TlsMaterial) -> Arc<rustls::ServerConfig> {
 
 // R1.18, R1.19, R1.24, R1.26
 #[test]
-fn rpc_demands_a_certificate_of_the_authority_and_http_does_not() {
+fn rpc_demands_a_certificate_of_the_authority_and_http_takes_one() {
     let (ca, other) = (Ca::new("ours"), Ca::new("another"));
     let folder = Folder::new(&ca, &ca.leaf("server.global.nomad", 1));
     let material = folder.load().unwrap();
@@ -171,7 +171,10 @@ fn rpc_demands_a_certificate_of_the_authority_and_http_does_not() {
     assert!(handshake(&rpc(&material), &ca, Some(&other.leaf("client.global.nomad", 2))).is_err());
     let http = material.http.tls.as_ref().unwrap();
     assert_eq!(handshake(&http.config, &ca, None), Ok(()));
-    assert!(http.verifier.is_none() && material.rpc.tls.as_ref().unwrap().verifier.is_some());
+    // R8.12: one that is shown is checked, since clients are counted by it.
+    assert_eq!(handshake(&http.config, &ca, Some(&client)), Ok(()));
+    assert!(handshake(&http.config, &ca, Some(&other.leaf("client.global.nomad", 2))).is_err());
+    assert!(http.verifier.is_some() && material.rpc.tls.as_ref().unwrap().verifier.is_some());
     assert!(material.rpc.require_tls && material.http.require_tls);
     assert_eq!(material.rpc.raft_name.as_deref(), Some("server.global.nomad"));
 }
@@ -190,7 +193,8 @@ fn the_configuration_decides_what_is_demanded() {
     folder.config.http = true;
     folder.config.ca_file = None;
     let material = folder.load().unwrap();
-    assert!(material.rpc.tls.is_none() && !material.rpc.require_tls && material.http.tls.is_some());
+    assert!(material.rpc.tls.is_none() && !material.rpc.require_tls);
+    assert!(material.http.tls.is_some_and(|tls| tls.verifier.is_none()));
     // And without TLS no file is read.
     let none = load(&TlsConfig { ca_file: Some(PathBuf::from("/nowhere")), ..TlsConfig::default() }, "global").unwrap();
     assert!(none.rpc.tls.is_none() && none.ends.is_empty());

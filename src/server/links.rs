@@ -1,4 +1,8 @@
-//! Connections: let in, driven, counted, and taken apart when they end.
+//! Connections: driven, counted, and taken apart when they end. Who is let in is in `entrance`.
+
+mod entrance;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -17,6 +21,7 @@ use crate::wire::body::operator::{ConnectionStub, ConnectionsResponse};
 use crate::wire::first_byte::FirstByte;
 
 use super::Server;
+use super::admit::Place;
 use super::node_calls::NODE_LOST;
 use super::port::{Listener, Output};
 
@@ -55,10 +60,28 @@ pub(super) struct Link {
     busy: BTreeMap<StreamId, Busy>,
     timer: Option<Instant>,
     reading: bool,
+    /// Where it is counted; one that we dialled is not.
+    place: Option<Place>,
     streaming_place: bool,
 }
 
 impl Link {
+    fn new(id: ConnId, via: Via, peer: SocketAddr, conn: Conn, place: Option<Place>) -> Link {
+        Link {
+            id,
+            via,
+            peer,
+            conn,
+            caller: Arc::new(Caller { peer, tls_names: None, proven_node: None, good_token: None }),
+            node: None,
+            busy: BTreeMap::new(),
+            timer: None,
+            reading: true,
+            place,
+            streaming_place: false,
+        }
+    }
+
     fn carries_raft(&self) -> bool {
         matches!(self.via, Via::Raft(_)) || self.conn.protocol() == Protocol::Rpc(FirstByte::Raft)
     }
@@ -99,9 +122,6 @@ impl Closing {
 /// Connections in one list of them.
 const LISTED_LINKS_MAX: usize = 10_000;
 
-/// The answer to a connection over the limit of its address (http notes, section 1.2).
-const TOO_MANY_TEXT: &str = "Your IP is issuing too many concurrent connections, please rate limit your calls";
-
 impl Server {
     fn link(&mut self, id: ConnId) -> Option<&mut Link> {
         let slot = (id.0 & 0xffff_ffff) as usize;
@@ -128,55 +148,6 @@ impl Server {
         self.links.iter().flatten().map(|link| link.id).collect()
     }
 
-    pub(super) fn on_accepted(&mut self, now: Instant, id: ConnId, listener: Listener, peer: SocketAddr) {
-        let (places, accepted, rejected) = match listener {
-            Listener::Rpc => (&mut self.rpc_places, Id::RpcAcceptConn, Id::RpcRejectConn),
-            Listener::Http => (&mut self.http_places, Id::HttpAcceptConn, Id::HttpRejectConn),
-        };
-        if !places.enter(peer.ip()) {
-            let limit = places.limit();
-            self.metrics.count(rejected);
-            if listener == Listener::Rpc {
-                let text = "rejecting client for exceeding maximum RPC connections";
-                self.log_limited(
-                    now,
-                    Cause::FirstByte,
-                    Level::Error,
-                    format!("{text}: remote_addr={peer} limit={limit}"),
-                );
-                self.output(Output::Close { conn: id, linger: false, abort: false });
-            } else {
-                self.closing.insert(id, Closing::Bytes(super::http::bare_reply(429, TOO_MANY_TEXT), 0));
-                self.output(Output::Flush(id));
-                self.output(Output::Close { conn: id, linger: true, abort: false });
-            }
-            return;
-        }
-        self.metrics.count(accepted);
-        let conn = match listener {
-            Listener::Rpc => Conn::accept_rpc(now, self.conn_limits.clone(), &self.settings.rpc_security),
-            Listener::Http => Conn::accept_http(now, self.conn_limits.clone(), &self.settings.http_security),
-        };
-        let caller = Arc::new(Caller { peer, tls_names: None, proven_node: None, good_token: None });
-        let link = Link {
-            id,
-            via: Via::Accepted(listener),
-            peer,
-            conn,
-            caller,
-            node: None,
-            busy: BTreeMap::new(),
-            timer: None,
-            reading: true,
-            streaming_place: false,
-        };
-        self.keep_link(id, link);
-        if self.draining.is_some() {
-            self.with_conn(now, id, |now, c| c.drain(now));
-        }
-        self.settle(now, id);
-    }
-
     fn keep_link(&mut self, id: ConnId, link: Link) {
         let slot = (id.0 & 0xffff_ffff) as usize;
         if slot >= self.links.len() {
@@ -188,11 +159,7 @@ impl Server {
 
     /// A connection that we dialled.
     pub(super) fn adopt(&mut self, now: Instant, id: ConnId, via: Via, peer: SocketAddr, conn: Conn) {
-        let caller = Arc::new(Caller { peer, tls_names: None, proven_node: None, good_token: None });
-        let busy = BTreeMap::new();
-        let link =
-            Link { id, via, peer, conn, caller, node: None, busy, timer: None, reading: true, streaming_place: false };
-        self.keep_link(id, link);
+        self.keep_link(id, Link::new(id, via, peer, conn, None));
         self.settle(now, id);
     }
 
@@ -285,12 +252,8 @@ impl Server {
     fn on_event(&mut self, now: Instant, id: ConnId, event: Event) {
         match event {
             Event::Protocol(protocol) => self.on_protocol(now, id, protocol),
-            Event::Secured(certificate) => {
-                if let Some(link) = self.link(id) {
-                    let tls_names = certificate.map(|certificate| certificate.names.clone());
-                    link.caller = Arc::new(Caller { tls_names, ..(*link.caller).clone() });
-                }
-            }
+            Event::Proxied(client) => self.on_proxied(now, id, client),
+            Event::Secured(certificate) => self.on_secured(now, id, certificate.as_deref()),
             Event::Call(call) => self.on_call(now, id, call),
             Event::Streaming { stream, method } => self.on_streaming(now, id, stream, &method),
             Event::Argument { stream, body, base } => self.on_argument(now, id, stream, body, base),
@@ -322,27 +285,13 @@ impl Server {
     }
 
     fn on_protocol(&mut self, now: Instant, id: ConnId, protocol: Protocol) {
-        let Some(link) = self.link(id) else { return };
-        let (peer, address) = (link.peer, link.peer.ip());
         match protocol {
             Protocol::Rpc(FirstByte::Raft) => {
+                let Some(peer) = self.link(id).map(|link| link.peer) else { return };
                 self.metrics.count(Id::RpcRaftHandoff);
                 self.on_raft_accepted(now, id, peer);
             }
-            Protocol::Rpc(FirstByte::Streaming) => {
-                if self.rpc_places.enter_streaming(address) {
-                    if let Some(link) = self.link(id) {
-                        link.streaming_place = true;
-                    }
-                    self.with_conn(now, id, |now, c| c.admit(now));
-                } else {
-                    let limit = self.rpc_places.streaming_limit().unwrap_or_default();
-                    let text = "rejecting client for exceeding maximum streaming RPC connections";
-                    let text = format!("{text}: remote_addr={peer} stream_limit={limit}");
-                    self.log_limited(now, Cause::StreamingRpc, Level::Error, text);
-                    self.with_conn(now, id, |now, c| c.close(now));
-                }
-            }
+            Protocol::Rpc(FirstByte::Streaming) => self.admit_streaming(now, id),
             _ => {}
         }
     }
@@ -351,6 +300,7 @@ impl Server {
         match report.cause {
             Cause::Rpc => self.metrics.count(Id::RpcRequestError),
             Cause::StreamingRpc => self.metrics.count(Id::StreamingRequestError),
+            Cause::Proxy => self.metrics.count(Id::ProxyReject),
             _ => {}
         }
         let Some(link) = self.link(id) else { return };
@@ -370,11 +320,7 @@ impl Server {
         if let Some(at) = link.timer {
             self.conn_timers.cancel(at, id);
         }
-        match &link.via {
-            Via::Accepted(Listener::Rpc) => self.rpc_places.leave(link.peer.ip(), link.streaming_place),
-            Via::Accepted(Listener::Http) => self.http_places.leave(link.peer.ip(), false),
-            Via::Raft(_) | Via::Pool(_) => {}
-        }
+        self.leave_place(&link);
         if let Some(node) = &link.node {
             self.nodes.unbind(node, id);
         }

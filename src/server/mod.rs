@@ -485,6 +485,7 @@ impl Server {
         self.settings.dial_tls = reload.dial_tls;
         self.rpc_places.set_limit(reload.rpc_max_conns_per_client);
         self.http_places.set_limit(reload.http_max_conns_per_client);
+        self.settings.proxy_protocol_from = reload.proxy_protocol_from;
         self.recheck_links(now, reload.tls_changed);
     }
 

@@ -105,6 +105,7 @@ pub(super) fn settings() -> Settings {
         verify_tls_names: false,
         rpc_max_conns_per_client: 0,
         http_max_conns_per_client: 0,
+        proxy_protocol_from: Vec::new(),
         hold_timeout: Duration::from_secs(5),
         max_query_time: Duration::from_secs(300),
         default_query_time: Duration::from_secs(300),

@@ -13,6 +13,7 @@ use crate::api::seal::Sealer;
 use crate::api::secrets::Entropy;
 use crate::api::{Caller, Ctx, Method, StreamingMethod};
 use crate::base::id::{CallId, ConnId, ReplicaId};
+use crate::base::network::Network;
 use crate::conn::Security;
 use crate::conn::tls::TlsClient;
 use crate::consensus::{Notice, Proposal};
@@ -178,6 +179,8 @@ pub struct Reload {
     pub rpc_max_conns_per_client: usize,
     /// The same for HTTP.
     pub http_max_conns_per_client: usize,
+    /// Sources whose connections begin with a PROXY header.
+    pub proxy_protocol_from: Vec<Network>,
     /// How servers are dialled: with TLS when it is set.
     pub dial_tls: Option<TlsClient>,
 }
@@ -435,6 +438,8 @@ pub struct Settings {
     pub rpc_max_conns_per_client: usize,
     /// The same for HTTP.
     pub http_max_conns_per_client: usize,
+    /// Sources whose connections, to both listeners, begin with a PROXY header (R8.12).
+    pub proxy_protocol_from: Vec<Network>,
     /// How long a request waits for a leader.
     pub hold_timeout: Duration,
     /// A blocking query waits this long at most.

@@ -3,13 +3,13 @@
 
 use std::sync::Arc;
 
+use crate::base::crc32c::crc32c;
 use crate::base::id::{ConnId, Index, ReplicaId, Term};
 use crate::base::metric::Id;
 use crate::base::time::Instant;
 use crate::consensus::{Input, LEASE_FOR_EVER, Notice, Persist, Resolution};
 use crate::server::port::Input as ServerInput;
 use crate::state::State;
-use crate::state::crc32c::crc32c;
 use crate::state::snapshot;
 use crate::wire::raft::RaftMessage;
 

@@ -5,10 +5,10 @@
 //! that are renamed into place. Never waits and draws no chance: the world says when a sync is over and where a cut
 //! falls.
 
+use crate::base::crc32c::crc32c;
 use crate::base::id::{Index, ReplicaId, Term};
 use crate::consensus::{HardState, LogEntry, Persist, Recovered, SnapshotMeta};
 use crate::state::State;
-use crate::state::crc32c::crc32c;
 use crate::state::snapshot;
 
 /// Kind and length in front of a payload, checksum behind it; bytes.

@@ -258,6 +258,7 @@ impl Options {
             verify_tls_names: false,
             rpc_max_conns_per_client: 0,
             http_max_conns_per_client: 0,
+            proxy_protocol_from: Vec::new(),
             hold_timeout: HOLD_TIMEOUT,
             max_query_time: Duration::from_secs(300),
             default_query_time: Duration::from_secs(300),

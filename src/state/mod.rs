@@ -5,7 +5,6 @@
 
 pub mod acl;
 pub mod answers;
-pub mod crc32c;
 pub mod events;
 mod fences;
 pub mod keyring;

@@ -5,9 +5,9 @@
 //! order of their ids, the signing keys in theirs, and the sections that the head names. A last chunk says how much came before it. Never reads past a
 //! length whose checksum was wrong.
 
+use crate::base::crc32c::crc32c;
 use crate::base::id::Index;
 use crate::state::State;
-use crate::state::crc32c::crc32c;
 use crate::state::keyring::{SigningKey, SigningKeys};
 use crate::state::node::{Node, NodeStatus};
 use crate::state::sections::{SECTIONS, Section};

@@ -9,6 +9,7 @@ pub mod gzip;
 pub mod http;
 pub mod json;
 pub mod msgpack;
+pub mod proxy;
 pub mod raft;
 pub mod rpc;
 pub mod streaming;

@@ -166,6 +166,7 @@ fn settings() -> Settings {
         config_json: "{}".into(),
         rpc_max_conns_per_client: 26,
         http_max_conns_per_client: 26,
+        proxy_protocol_from: Vec::new(),
         hold_timeout: Duration::from_secs(5),
         max_query_time: Duration::from_secs(300),
         default_query_time: Duration::from_secs(300),

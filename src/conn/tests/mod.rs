@@ -10,6 +10,7 @@ mod http_pieces;
 mod links;
 mod mux;
 mod property;
+mod proxied;
 mod streaming;
 mod tls;
 

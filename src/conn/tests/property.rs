@@ -81,7 +81,7 @@ impl Owner {
                 assert_eq!(self.known.remove(&stream), Some(Known::Calling));
                 self.dead.insert(stream);
             }
-            Event::Protocol(_) => self.conn.admit(now),
+            Event::Protocol(_) | Event::Proxied(_) => self.conn.admit(now),
             Event::Secured(_) | Event::Report(_) => {}
             Event::Call(call) => {
                 assert_eq!(self.known.insert(call.stream, Known::InCall), None);
@@ -240,17 +240,26 @@ fn small_limits() -> Limits {
 enum How {
     Rpc,
     Http,
+    Proxied,
     Dialled,
     DialledLink,
 }
 
+/// TCP over IPv4, from 192.0.2.7:8080.
+pub(super) const PROXY_HEADER: [u8; 28] =
+    *b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc0\0\x02\x07\x0a\0\0\x01\x1f\x90\x12\x27";
+
 fn run(how: How, pieces: &[Vec<u8>], dice: u32, end: bool) -> usize {
     let security = Security::default();
     let limits = Arc::new(small_limits());
-    let (is_http, dialled) = (how == How::Http, matches!(how, How::Dialled | How::DialledLink));
+    let (is_http, dialled) = (
+        how == How::Http || (how == How::Proxied && dice.is_multiple_of(2)),
+        matches!(how, How::Dialled | How::DialledLink),
+    );
     let conn = match how {
         How::Rpc => Conn::accept_rpc(Instant::ZERO, limits, &security),
         How::Http => Conn::accept_http(Instant::ZERO, limits, &security),
+        How::Proxied => Conn::accept_proxied(Instant::ZERO, limits, &security, dice.is_multiple_of(2)),
         How::Dialled => Conn::dial_mux(Instant::ZERO, limits, None),
         How::DialledLink => Conn::dial_raft(Instant::ZERO, limits, None),
     };
@@ -386,6 +395,13 @@ proptest! {
     ) {
         let how = if first.is_none() { How::Http } else { How::Rpc };
         run(how, &cut(&bytes_of(first, false, &does), &places), dice, end);
+        // R8.12: the same from a balancer, whose header may be harmed; an odd number makes it the RPC port.
+        let dice = if first.is_none() { dice & !1 } else { dice | 1 };
+        let mut header = PROXY_HEADER.to_vec();
+        if dice % 16 > 11 {
+            header[dice as usize / 16 % PROXY_HEADER.len()] ^= 0x11;
+        }
+        run(How::Proxied, &cut(&[header, bytes_of(first, false, &does)].concat(), &places), dice, end);
     }
 
     // R3.5, R3.9, R3.10: each call that we make ends once.
@@ -414,8 +430,8 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_at_all(bytes in proptest::collection::vec(any::<u8>(), 0..200), how in 0..4usize, dice in any::<u32>()) {
-        let how = [How::Rpc, How::Http, How::Dialled, How::DialledLink][how];
+    fn any_bytes_at_all(bytes in proptest::collection::vec(any::<u8>(), 0..200), how in 0..5usize, dice in any::<u32>()) {
+        let how = [How::Rpc, How::Http, How::Proxied, How::Dialled, How::DialledLink][how];
         run(how, &[bytes], dice, true);
     }
 }

@@ -332,3 +332,45 @@ fn http_begins_with_the_handshake() {
     assert!(rig.is_closed());
     assert!(hear(&mut client).starts_with(b"HTTP/1.1 200 OK\r\n"));
 }
+
+// R8.12: within TLS too, after a header, and whoever is turned away is told so within TLS.
+#[test]
+fn a_header_comes_before_tls_and_a_refusal_within_it() {
+    let world = world(true);
+    for step in [1, 7, 1 << 20] {
+        let mut rig = Rig::of(Conn::accept_proxied(Instant::ZERO, Arc::new(limits()), &world.security, true));
+        let mut client = world.named("web-1");
+        rig.bytes(&property::PROXY_HEADER);
+        rig.conn.admit(rig.now);
+        assert_eq!(carry(&mut rig, &mut client, b"", step), None);
+        assert_eq!(rig.conn.certificate().and_then(|held| held.counted_name.clone()).as_deref(), Some("web-1"));
+        rig.conn.turn_away(rig.now, b"HTTP/1.1 429 ");
+        rig.settle();
+        assert_eq!(carry(&mut rig, &mut client, b"", step), None);
+        assert_eq!(hear(&mut client), b"HTTP/1.1 429 ");
+        assert!(rig.is_closed());
+    }
+}
+
+// R8.12: the first DNS name, else the common name; cut, of one case, and fit for a log.
+#[test]
+fn connections_are_counted_by_one_name_of_a_certificate() {
+    let issuer = authority();
+    let counted = |common: Option<&str>, dns: &[&str]| {
+        let mut params = CertificateParams::new(dns.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).unwrap();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        if let Some(common) = common {
+            params.distinguished_name.push(DnType::CommonName, common);
+        }
+        let certificate = params.signed_by(&KeyPair::generate().unwrap(), &issuer).unwrap();
+        let held = crate::conn::tls::PeerCertificate::from_chain(vec![certificate.der().to_vec()]);
+        held.counted_name.map(|name| name.to_string())
+    };
+    let some = |name: &str| Some(name.to_owned());
+    assert_eq!(counted(Some("node"), &["Web-1.example.org", "other"]), some("web-1.example.org"));
+    assert_eq!(counted(Some("node 7\n"), &[]), some("node?7?"));
+    // An IP address is no DNS name.
+    assert_eq!(counted(Some("node"), &["192.0.2.7"]), some("node"));
+    assert_eq!(counted(Some(&"\u{e4}".repeat(200)), &[]), Some("\u{e4}".repeat(126)));
+    assert_eq!(counted(None, &[]), None);
+}

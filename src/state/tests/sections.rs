@@ -2,6 +2,7 @@
 
 use super::vars::*;
 use super::*;
+use crate::base::crc32c;
 use crate::state::fences::MAX_FENCES;
 use crate::state::snapshot::{CHUNK_BYTES, SnapshotError, encode, read, write};
 use crate::wire::entry::var::VarOp;

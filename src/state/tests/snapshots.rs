@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::base::crc32c;
 use crate::state::snapshot::{CHUNK_BYTES, SnapshotError, read, write};
 
 fn bytes(state: &State) -> Vec<u8> {

@@ -1,4 +1,4 @@
-//! CRC-32C (Castagnoli): the checksum of snapshot chunks. Finds damage, not forgery.
+//! CRC-32C (Castagnoli): the checksum of snapshots, of files and of PROXY headers. Finds damage, not forgery.
 //!
 //! Source: RFC 3720, appendix B.4, for the polynomial and the test values. Eight bytes at a time, by eight tables.
 

@@ -418,6 +418,10 @@ impl<M: Machine> EventLoop<M> {
             Alarm::Parting(conn) => self.go_on_parting(conn),
             Alarm::Dial(ticket) => self.dial_is_late(now, ticket),
             Alarm::Watchdog => {
+                // A server that waits for others to found a cluster, or for a majority, has nothing to gain by being ended.
+                if !self.ready {
+                    self.hands.notifier.still_starting();
+                }
                 self.hands.notifier.feed_watchdog();
                 self.notify_waiting();
                 if let Some(interval) = self.hands.notifier.watchdog_interval() {

@@ -23,6 +23,9 @@ use super::os;
 /// Datagrams that may wait for the manager; the oldest makes room.
 const WAITING_MAX: usize = 16;
 
+/// How many turns of the watchdog a start is given more time for.
+const TURNS_OF_A_LONG_START: u32 = 4;
+
 /// Tells the service manager how we are.
 #[derive(Debug, Default)]
 pub struct Notifier {
@@ -95,6 +98,16 @@ impl Notifier {
         // One that waits says as much as two.
         if self.waiting.is_empty() {
             self.tell(&[NotifyState::Watchdog]);
+        }
+    }
+
+    /// `EXTEND_TIMEOUT_USEC=`: a start that takes long, and that ending it would not make shorter. It holds for some turns of
+    /// the watchdog, and is to be said at each.
+    pub fn still_starting(&mut self) {
+        let Some(interval) = self.watchdog_interval() else { return };
+        let micros = u32::try_from((interval * TURNS_OF_A_LONG_START).as_micros()).unwrap_or(u32::MAX);
+        if self.waiting.is_empty() {
+            self.tell(&[NotifyState::ExtendTimeoutUsec(micros)]);
         }
     }
 
@@ -171,12 +184,14 @@ mod tests {
         let manager = UnixDatagram::bind(&path).unwrap();
         let mut notifier = Notifier::to(path.as_os_str(), Some(Duration::from_secs(30))).unwrap();
         assert_eq!(notifier.watchdog_interval(), Some(Duration::from_secs(15)));
+        notifier.still_starting();
         notifier.status("leader\nhf1");
         notifier.ready();
         notifier.feed_watchdog();
         notifier.reloading();
         notifier.ready();
         notifier.stopping();
+        assert_eq!(receive(&manager), "EXTEND_TIMEOUT_USEC=60000000\n");
         assert_eq!(receive(&manager), "STATUS=leader hf1\n");
         assert_eq!(receive(&manager), "READY=1\n");
         assert_eq!(receive(&manager), "WATCHDOG=1\n");

@@ -18,6 +18,7 @@ use crate::cli::output;
 use crate::cli::private_file::PrivateFile;
 use crate::cli::server::rpc_address;
 use crate::cli::{Context, Exit, Failure};
+use crate::client;
 use crate::edge::clock;
 use crate::wire::body::query::GenericRequest;
 use crate::wire::body::status::{Member, ServerMembersResponse};
@@ -40,6 +41,8 @@ pub(crate) fn run(context: &Context, out: &mut dyn Write, args: &DebugArgs) -> R
     let members = context.client().call("Status.Members", &GenericRequest { query: context.query() });
     let targets = match &members {
         Ok(members) => targets(members, &args.servers)?,
+        // It is there, and does not say to everybody who the others are.
+        Err(client::Error::Answered { .. }) => asked_alone(context),
         Err(_) => Vec::new(),
     };
     let mut to = PrivateFile::create(&file)?;
@@ -103,6 +106,16 @@ fn collect_all(context: &Context, targets: &[Target], listening: &Listening) -> 
         }
         items
     })
+}
+
+/// The servers that the command line names.
+fn asked_alone(context: &Context) -> Vec<Target> {
+    let target = |(nth, address): (usize, &str)| Target {
+        folder: format!("servers/{:02}-{}", nth + 1, folder_name(address)),
+        rpc: address.to_owned(),
+        http: String::new(),
+    };
+    context.settings.addresses().into_iter().take(SERVERS_MAX).enumerate().map(target).collect()
 }
 
 /// The servers that are meant: all, or those named by name or address.

@@ -22,7 +22,7 @@ use crate::cli::{Context, Exit, Failure};
 use crate::client;
 use crate::client::{Client, ServerName, Settings, Speech, TlsFiles, TlsSettings};
 use crate::config::Config;
-use crate::wire::body::query::GenericRequest;
+use crate::wire::body::query::{GenericRequest, QueryOptions};
 use crate::wire::body::status::ServerMembersResponse;
 use crate::wire::msgpack::Raw;
 
@@ -71,11 +71,17 @@ impl Site {
         }))
     }
 
-    /// Who answers there, and whom it knows.
-    fn members(&self, address: &str, region: &str) -> Result<ServerMembersResponse, String> {
+    /// Who answers there, and whom it knows; `None` when it says that only to whoever has a token.
+    fn hear(&self, address: &str, region: &str) -> Result<Option<ServerMembersResponse>, String> {
         let client = self.client(address, region)?;
+        // The token is shown only to who speaks the protocol.
         client.call::<_, Raw>("Status.Ping", &GenericRequest::default()).map_err(|error| error.to_string())?;
-        client.call("Status.Members", &GenericRequest::default()).map_err(|error| error.to_string())
+        let query = QueryOptions { auth_token: self.token.clone(), ..QueryOptions::default() };
+        match client.call("Status.Members", &GenericRequest { query }) {
+            Ok(members) => Ok(Some(members)),
+            Err(client::Error::Answered { .. }) => Ok(None),
+            Err(error) => Err(error.to_string()),
+        }
     }
 }
 

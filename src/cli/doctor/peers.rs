@@ -19,6 +19,10 @@ use super::finding::Finding;
 use super::ports::own_rpc;
 use super::{GROUP_MAX, Site, WAIT_MAX};
 
+/// What shows more.
+const TOKEN_HINT: &str = "see --token-file and HOLDFAST_TOKEN";
+/// Looking for a server that speaks for the cluster ends after this long.
+const LOOKING_MAX: Duration = Duration::from_secs(6);
 /// Addresses that are asked, at most; as many threads.
 const ADDRESSES_MAX: usize = 64;
 /// Clocks that differ by more lead to surprises, milliseconds.
@@ -78,8 +82,11 @@ fn look(site: &Site, region: &str, address: &str) -> Vec<Finding> {
         }];
     }
     let (dialling, asking) = (dialling.elapsed(), Instant::now());
-    let members = match site.members(address, region) {
-        Ok(members) => members,
+    let members = match site.hear(address, region) {
+        Ok(Some(members)) => members,
+        Ok(None) => {
+            return vec![Finding::note(address, "a server answers, and tells who it is with a token", TOKEN_HINT)];
+        }
         Err(why) => return vec![Finding::fail(address, why, "do both sides have TLS on, and the same tls.ca_file?")],
     };
     let took = |time: Duration| format_duration(Duration::from_micros(u64::try_from(time.as_micros()).unwrap_or(0)));
@@ -147,11 +154,6 @@ fn judge_clock(what: &str, date: &str, before: WallTime, after: WallTime) -> Fin
 /// The cluster, as whoever answers first knows it.
 pub(super) fn check_cluster(site: &Site) -> Vec<Finding> {
     let (own, joined) = (own_rpc(site), site.config.join.iter().cloned());
-    let list: Vec<String> = std::iter::once(own).chain(joined).take(ADDRESSES_MAX).collect();
-    let client = match site.client(&list.join(","), &site.config.region) {
-        Ok(client) => client,
-        Err(why) => return vec![Finding::note("cluster", format!("cannot be asked: {why}"), "")],
-    };
     let query = QueryOptions {
         region: site.config.region.clone(),
         auth_token: site.token.clone(),
@@ -159,20 +161,31 @@ pub(super) fn check_cluster(site: &Site) -> Vec<Finding> {
         ..QueryOptions::default()
     };
     let request = GenericRequest { query: query.clone() };
+    let began = Instant::now();
+    let mut last = "there is none to ask".to_owned();
+    let answers =
+        std::iter::once(own).chain(joined).take_while(|_| began.elapsed() < LOOKING_MAX).find_map(|address| {
+            let client = site.client(&address, &site.config.region).map_err(|why| last = why).ok()?;
+            let leader = client.call::<_, String>("Status.Leader", &request);
+            leader.map_err(|error| last = error.to_string()).ok().map(|leader| (client, leader))
+        });
+    let Some((client, leader)) = answers else {
+        return vec![Finding::note("cluster", format!("no server answers: {last}"), "")];
+    };
     let mut found = match client.call::<_, ServerMembersResponse>("Status.Members", &request) {
         Ok(members) => judge_members(&members.members, site.config.bootstrap_expect),
-        Err(error) => return vec![Finding::note("cluster", format!("no server answers: {error}"), "")],
+        Err(client::Error::Answered { text, .. }) => vec![Finding::note("servers", text, TOKEN_HINT)],
+        Err(error) => vec![Finding::note("servers", format!("cannot be seen: {error}"), "")],
     };
-    found.push(match client.call::<_, String>("Status.Leader", &request) {
-        Ok(leader) if !leader.is_empty() => Finding::ok("leader", leader),
-        Ok(_) => Finding::fail("leader", "none is known", "a majority of the servers must be up and reach each other"),
-        Err(error) => Finding::fail("leader", error.to_string(), "a majority of the servers must be up"),
+    found.push(match leader.as_str() {
+        "" => Finding::fail("leader", "none is known", "a majority of the servers must be up and reach each other"),
+        leader => Finding::ok("leader", leader),
     });
     let request = GenericRequest { query: QueryOptions { allow_stale: false, ..query } };
     found.push(match client.call::<_, OperatorHealthReply>("Operator.ServerHealth", &request) {
         Ok(reply) => judge_health(&reply),
         Err(client::Error::Answered { text, .. }) if text.contains("Permission denied") => {
-            Finding::note("health", "cannot be seen without a token", "see --token-file and HOLDFAST_TOKEN")
+            Finding::note("health", "cannot be seen without a token", TOKEN_HINT)
         }
         Err(error) => Finding::note("health", format!("cannot be seen: {error}"), ""),
     });

@@ -65,8 +65,10 @@ pub(super) fn own_rpc(site: &Site) -> String {
 }
 
 fn answers_rpc(site: &Site, address: &str) -> Result<String, String> {
-    let members = site.members(address, &site.config.region)?;
-    Ok(format!("{}.{}, which answers", members.server_name, members.server_region))
+    Ok(match site.hear(address, &site.config.region)? {
+        Some(members) => format!("{}.{}, which answers", members.server_name, members.server_region),
+        None => "a server, which answers".to_owned(),
+    })
 }
 
 fn answers_http(site: &Site, address: &str) -> Result<String, String> {

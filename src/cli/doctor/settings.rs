@@ -48,7 +48,7 @@ pub(super) fn read(file: &Path) -> Result<(Option<Config>, Vec<Finding>), Failur
 
 /// Who may read the secrets on disk: the key of the certificate and the key ring.
 pub(super) fn check(config: &Config) -> Vec<Finding> {
-    let mut found = Vec::new();
+    let mut found = Vec::from_iter(open_to_all(config));
     let data_dir = config.data_dir.as_deref();
     let server = data_dir.and_then(|dir| fs::metadata(dir).ok()).map(|meta| (meta.uid(), meta.gid()));
     if let Some(key_file) = config.tls.key_file.as_deref() {
@@ -72,6 +72,16 @@ pub(super) fn check(config: &Config) -> Vec<Finding> {
         }
     }
     found
+}
+
+/// Without ACLs whoever reaches the ports may do everything.
+fn open_to_all(config: &Config) -> Option<Finding> {
+    let is_here_only = config.listen_rpc.ip().is_loopback() && config.listen_http.ip().is_loopback();
+    if config.acl_enabled || is_here_only {
+        return None;
+    }
+    let detail = "off, and other machines can reach the ports: whoever does may do everything";
+    Some(Finding::warn("acl", detail, "see acl.enabled, and \"holdfast acl bootstrap\""))
 }
 
 /// `server` is the user and the group that own the data folder: who runs the server.
@@ -126,6 +136,18 @@ mod tests {
         let (config, found) = read(&file).unwrap();
         assert!(config.is_some());
         assert_eq!(found.iter().map(|one| one.verdict).collect::<Vec<_>>(), [Verdict::Ok, Verdict::Warn]);
+    }
+
+    #[test]
+    fn an_open_door_is_told() {
+        let with = |lines: &str| {
+            let text = format!("data_dir = \"/nowhere/at/all\"\n{lines}");
+            let config = Config::parse("file", &text, &Overrides::default(), "host").unwrap();
+            check(&config).iter().filter(|one| one.what == "acl").map(|one| one.verdict).collect::<Vec<_>>()
+        };
+        assert_eq!(with(""), []);
+        assert_eq!(with("[listen]\nrpc = \"0.0.0.0:4647\"\n"), [Verdict::Warn]);
+        assert_eq!(with("[listen]\nrpc = \"0.0.0.0:4647\"\n[acl]\nenabled = true\n"), []);
     }
 
     #[test]

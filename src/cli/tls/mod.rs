@@ -106,7 +106,7 @@ fn crl(context: &Context, out: &mut dyn Write, args: &CrlArgs) -> Result<Exit, F
 
 /// The authority that signs, and the file of its certificate.
 fn signer(signer: &Signer, dir: &Path) -> Result<(Authority, PathBuf), Failure> {
-    let ca = signer.ca.clone().unwrap_or_else(|| dir.join("ca.pem"));
+    let ca = signer.ca.clone().unwrap_or_else(|| below(dir, "ca.pem"));
     let ca_key = signer.ca_key.clone().unwrap_or_else(|| ca.with_file_name("ca-key.pem"));
     let with_hint = |failure| match failure {
         Failure::Usage(text) if !is_there(&ca) => {
@@ -137,7 +137,8 @@ impl Files {
         if stem.is_empty() || stem.starts_with('.') || stem.contains('/') {
             return Err(Failure::Usage(format!("--name {stem:?} is not a name for files; --dir says where they are")));
         }
-        let files = Files { cert_file: dir.join(format!("{stem}.pem")), key_file: dir.join(format!("{stem}-key.pem")) };
+        let files =
+            Files { cert_file: below(dir, &format!("{stem}.pem")), key_file: below(dir, &format!("{stem}-key.pem")) };
         for file in [&files.cert_file, &files.key_file] {
             if !replaces && is_there(file) {
                 let file = file.display();
@@ -174,6 +175,11 @@ impl Files {
 
 fn until(made: &Made) -> String {
     format_rfc3339(made.ends, 0)
+}
+
+/// A file in a folder; here it has its bare name.
+fn below(dir: &Path, name: &str) -> PathBuf {
+    if dir == Path::new(".") { PathBuf::from(name) } else { dir.join(name) }
 }
 
 /// Whether there is anything of that name, were it a link to nowhere.

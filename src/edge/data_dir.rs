@@ -1,6 +1,7 @@
 //! The data directory of a server: who may use it, and what it held when the process began.
 //!
 //! ```text
+//! <data_dir>/format                  the version of all this
 //! <data_dir>/lock                    held while a process uses the directory
 //! <data_dir>/raft/                   the log
 //! <data_dir>/snapshots/              the newest two snapshots
@@ -15,6 +16,7 @@ use rustix::io::Errno;
 
 use crate::base::id::{Index, Term};
 use crate::consensus::{Recovered, SnapshotMeta};
+use crate::edge::format;
 use crate::edge::log_store::{RaftEngineLog, make_folder};
 use crate::edge::snapshots::{self, SnapshotFiles};
 use crate::state::State;
@@ -39,10 +41,12 @@ impl DataDir {
     /// A newest snapshot that is damaged is set aside for the one before, when the log reaches back to that.
     ///
     /// # Errors
-    /// Another process uses it, a disk that fails, or damage that cannot be helped: says which file, and where.
+    /// Another process uses it, it is of a later format, a disk that fails, or damage that cannot be helped: says which file, and where.
     pub fn open(path: &Path) -> Result<DataDir, String> {
         make_folder(path)?;
+        format::check(path)?;
         let lock = DataDirLock::take(path)?;
+        format::check_and_mark(path)?;
         let snapshots = SnapshotFiles::open(path)?;
         let mut log = RaftEngineLog::open(path)?;
         let mut warnings = Vec::new();

@@ -142,8 +142,8 @@ fn the_sample_file_is_accepted_as_it_is_and_with_all_its_lines() {
     (whole.bootstrap_expect, whole.join, whole.regions) = (1, Vec::new(), Vec::new());
     whole.tls = as_it_is.tls.clone();
     (whole.advertise_rpc, whole.advertise_http) = (None, None);
-    assert!(whole.acl_enabled && whole.audit_file.is_some());
-    (whole.acl_enabled, whole.audit_file) = (false, None);
+    assert!(whole.acl_enabled && whole.audit_file.is_some() && whole.backup_dir.is_some());
+    (whole.acl_enabled, whole.audit_file, whole.backup_dir) = (false, None, None);
     whole.name = as_it_is.name.clone();
     assert_eq!(whole, as_it_is);
 }

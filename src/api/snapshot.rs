@@ -36,25 +36,29 @@ fn pack(request: &Request<'_>, state: &State, ctx: &Ctx) -> Result<Vec<Arc<[u8]>
     is_here(&args.query.region, args.query.allow_stale, ctx)?;
     let access = access(&args.query.auth_token, request, state, ctx)?;
     access.require(access.acl.operator(OperatorCapability::SnapshotSave))?;
+    let packed = archive::write(meta(state, ctx), || snapshot::write(state)).map_err(|error| error.to_string())?;
+    let mut snapshot_checksum = "sha-256=".to_owned();
+    json::push_base64(&packed.sha256, &mut snapshot_checksum);
+    let meta = query_meta(ctx, state.index().0);
+    let first = SnapshotSaveResponse { snapshot_checksum, meta, ..SnapshotSaveResponse::default() };
+    Ok([Arc::from(first.to_bytes())].into_iter().chain(packed.pieces).collect())
+}
+
+/// What an archive of this state says of itself.
+pub fn meta(state: &State, ctx: &Ctx) -> Meta {
     let servers = ctx.servers.iter().map(|server| Server {
         suffrage: u64::from(!server.voter),
         id: server.id.clone(),
         address: server.rpc_addr.clone(),
     });
     let (index, term) = (state.index().0, ctx.raft.last_term);
-    let meta = Meta {
+    Meta {
         id: format!("{term}-{index}-{}", state.time_unix_nanos() / 1_000_000),
         index,
         term,
         configuration: Configuration { servers: servers.collect() },
         ..Meta::default()
-    };
-    let packed = archive::write(meta, || snapshot::write(state)).map_err(|error| error.to_string())?;
-    let mut snapshot_checksum = "sha-256=".to_owned();
-    json::push_base64(&packed.sha256, &mut snapshot_checksum);
-    let first =
-        SnapshotSaveResponse { snapshot_checksum, meta: query_meta(ctx, index), ..SnapshotSaveResponse::default() };
-    Ok([Arc::from(first.to_bytes())].into_iter().chain(packed.pieces).collect())
+    }
 }
 
 /// Operator.SnapshotRestore: what follows is the server's.

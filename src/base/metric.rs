@@ -150,6 +150,18 @@ metrics! {
         "Snapshots given to operators.";
     SnapshotRestored: Counter "holdfast.snapshot.restored" "holdfast_snapshots_restored_total" None,
         "Snapshots that took the place of the state, by this server as the leader.";
+    BackupTaken: Counter "holdfast.backup.taken" "holdfast_backups_taken_total" None,
+        "Backups taken, read back from disk and found good.";
+    BackupFailed: Counter "holdfast.backup.failed" "holdfast_backup_failures_total" None,
+        "Times that a backup could not be taken, or the folder of backups could not be looked through.";
+    BackupAge: Gauge "holdfast.backup.age" "holdfast_backup_age_seconds" None,
+        "Seconds by the calendar since the newest good backup was taken; 0 without one and where the server does not lead.";
+    BackupSize: Gauge "holdfast.backup.size" "holdfast_backup_size_bytes" None,
+        "Size of that backup, bytes; 0 without one and where the server does not lead.";
+    BackupKept: Gauge "holdfast.backup.kept" "holdfast_backups" None,
+        "Good backups in the folder, as they were last read back; 0 on a server that does not lead.";
+    BackupDamaged: Gauge "holdfast.backup.damaged" "holdfast_backups_damaged" None,
+        "Damaged backups in the folder, as they were last read back; 0 on a server that does not lead.";
     Connections: Gauge "holdfast.connections" "holdfast_connections" Some("protocol"),
         "Open connections by what they speak.";
     Streams: Gauge "holdfast.streams" "holdfast_streams" None,

@@ -93,6 +93,31 @@ impl WallTime {
         format_rfc3339(self.unix_seconds(), self.subsec_nanos())
     }
 
+    /// ISO 8601's basic form, whole seconds, UTC: `20261122T031500Z`. As text it sorts as in time.
+    pub fn basic_utc(self) -> String {
+        format_rfc3339(self.unix_seconds(), 0).replace(['-', ':'], "")
+    }
+
+    /// Reads what [`WallTime::basic_utc`] writes; `None` for any other text.
+    pub fn from_basic_utc(text: &str) -> Option<WallTime> {
+        let digits = text.get(..8).zip(text.get(9..15)).filter(|_| text.len() == 16);
+        let (date, time) = digits.filter(|_| text.get(8..9) == Some("T") && text.ends_with('Z'))?;
+        if !date.bytes().chain(time.bytes()).all(|byte| byte.is_ascii_digit()) {
+            return None;
+        }
+        let number = |from: &str| from.parse::<i64>().ok();
+        let (year, month, day) = (number(&date[..4])?, number(&date[4..6])?, number(&date[6..])?);
+        let (hour, minute, second) = (number(&time[..2])?, number(&time[2..4])?, number(&time[4..])?);
+        // Days up to the year's first of March, and on from there: the leap day is the last of such a year.
+        let (years, months) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+        let leap_days = years.div_euclid(4) - years.div_euclid(100) + years.div_euclid(400);
+        let days = years * 365 + leap_days + (months * 153 + 2) / 5 + day - 1 - 719_468;
+        let seconds = ((days * 24 + hour) * 60 + minute) * 60 + second;
+        let found = WallTime(seconds.checked_mul(1_000_000_000)?);
+        // A 31st of February reads as another day, and so is found out.
+        (found.basic_utc() == text).then_some(found)
+    }
+
     /// As HTTP writes it (IMF-fixdate, RFC 9110 section 5.6.7): `Sun, 06 Nov 1994 08:49:37 GMT`.
     pub fn http_date(self) -> String {
         const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
@@ -276,6 +301,38 @@ mod tests {
         assert_eq!(parse_duration("0"), Ok(Duration::ZERO));
         for bad in ["", "5", "s", "5x", "1..5s", "-1s", "5 s", "1e3s", "999999999999h"] {
             assert!(parse_duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn basic_times_read_and_print_alike() {
+        let at = |seconds: i64| WallTime::from_unix_nanos(seconds * 1_000_000_000);
+        for (seconds, text) in [
+            (0, "19700101T000000Z"),
+            (951_782_399, "20000228T235959Z"),
+            (951_782_400, "20000229T000000Z"),
+            (951_868_800, "20000301T000000Z"),
+            (1_795_317_300, "20261122T031500Z"),
+            (4_107_542_400, "21000301T000000Z"),
+            (-1, "19691231T235959Z"),
+        ] {
+            assert_eq!(at(seconds).basic_utc(), text);
+            assert_eq!(WallTime::from_basic_utc(text), Some(at(seconds)), "{text}");
+        }
+        for bad in [
+            "",
+            "20261122T031500",
+            "20261122T031500z",
+            "20261122 031500Z",
+            "20261322T031500Z",
+            "20260229T000000Z",
+            "20261122T240000Z",
+            "20261122T031560Z",
+            "2026112\u{e4}031500Z",
+            "+0261122T031500Z",
+            "99991122T031500Z",
+        ] {
+            assert_eq!(WallTime::from_basic_utc(bad), None, "{bad}");
         }
     }
 

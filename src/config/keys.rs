@@ -308,6 +308,14 @@ pub const KEYS: &[Key] = &[
     ),
     key("telemetry.prometheus", Kind::Flag, "true", "Whether /v1/metrics?format=prometheus is served"),
     unset("audit.file", Kind::Path, "none", "Where audit records go; \"stderr\" for standard error"),
+    key(
+        "backup.every",
+        Kind::Span(Duration::ZERO, secs(8760 * 3600)),
+        "\"0s\"",
+        "How often the leader takes a backup, at least 1s; 0s for never",
+    ),
+    key("backup.keep", Kind::Count(1, 1000), "7", "How many good backups are kept"),
+    unset("backup.dir", Kind::Path, "the folder backups in data_dir", "Where backups are kept"),
 ];
 
 /// The key of that dotted name; any name fits a last part of `*`.

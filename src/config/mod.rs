@@ -95,6 +95,12 @@ pub struct Config {
     pub prometheus: bool,
     /// `audit.file`; `None`: no audit log.
     pub audit_file: Option<PathBuf>,
+    /// `backup.every`; zero: never.
+    pub backup_every: Duration,
+    /// `backup.keep`
+    pub backup_keep: usize,
+    /// `backup.dir`; `None`: a folder in the data folder.
+    pub backup_dir: Option<PathBuf>,
     /// `--log`; `None`: RUST_LOG, or `info`.
     pub log_filter: Option<String>,
     /// `--dev`
@@ -242,6 +248,9 @@ fn assemble(values: &Values, overrides: &Overrides, host_name: &str) -> Config {
         heartbeat_failover_ttl: values.span("heartbeat.failover_ttl"),
         prometheus: values.flag("telemetry.prometheus"),
         audit_file: values.path("audit.file"),
+        backup_every: values.span("backup.every"),
+        backup_keep: values.size("backup.keep"),
+        backup_dir: values.path("backup.dir"),
         log_filter: overrides.log.clone(),
         dev: overrides.dev,
     }

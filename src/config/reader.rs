@@ -16,6 +16,9 @@ use crate::base::network::Network;
 /// The name of the command line where the name of the file would stand in an error.
 const COMMAND_LINE: &str = "command line";
 
+/// Backups are not taken more often.
+const BACKUP_EVERY_MIN: Duration = Duration::from_secs(1);
+
 /// What is set, by dotted name.
 #[derive(Debug, Default)]
 pub(super) struct Values {
@@ -157,6 +160,7 @@ impl Reader {
         self.check_query_times();
         self.check_lease();
         self.check_tls();
+        self.check_backup();
     }
 
     fn is_refused(&self, names: &[&str]) -> bool {
@@ -229,6 +233,14 @@ impl Reader {
         if refresh > duration / 2 && !self.is_refused(&names) {
             let what = "refresh interval must be <= half the lease duration";
             self.error(self.values.last_line(&names), "cluster.postgres.lease_refresh", what);
+        }
+    }
+
+    fn check_backup(&mut self) {
+        let every = self.values.span("backup.every");
+        if !every.is_zero() && every < BACKUP_EVERY_MIN {
+            let line = self.values.last_line(&["backup.every"]);
+            self.error(line, "backup.every", "must be at least 1s, or 0s for no backups");
         }
     }
 

@@ -107,7 +107,7 @@ impl<M: Machine> EventLoop<M> {
                 self.feed(Input::SnapshotChunk { ticket, number, bytes, last });
             }
             Told::SnapshotWhole { ticket, result } => self.feed(Input::SnapshotWhole { ticket, result }),
-            Told::Ran { .. } | Told::SigningKey { .. } | Told::Reloaded(_) => {}
+            Told::Ran { .. } | Told::SigningKey { .. } | Told::Reloaded(_) | Told::BackedUp(_) => {}
         }
     }
 }

@@ -86,6 +86,9 @@ fn own(config: &Config) -> Value {
         "MinFreeBytes": config.min_free_bytes,
         "DigestEntries": config.digest_entries,
         "PoolIdleTimeout": span(config.pool_idle_timeout),
+        "BackupEvery": span(config.backup_every),
+        "BackupKeep": config.backup_keep,
+        "BackupDir": path(&config.backup_dir),
         "Regions": config.regions.iter().cloned().collect::<BTreeMap<_, _>>(),
     })
 }

@@ -24,6 +24,7 @@ use crate::server::port::{ClusterFile, Listener, Settings};
 use crate::state::State;
 
 use super::audit::Audit;
+use super::backup_folder::BackupFolder;
 use super::bootstrap_reset::BootstrapReset;
 use super::clock::SystemClock;
 use super::cluster_file;
@@ -175,6 +176,7 @@ fn serve(source: &ConfigSource, loaded: Reloaded, signals: Signals, logs: Logs) 
         disk: Some(DiskSpace::new(folder.path(), config.min_free_bytes)),
         logs: Some(logs),
         audit: config.audit_file.as_deref().map(Audit::start).transpose()?,
+        backups: Some(BackupFolder::new(config, folder.path())),
         notifier: Notifier::from_environment(),
         keyring: Some(Keyring::new(folder.path())),
         reloader: Some(Reloader::new(source.clone(), loaded.clone())),
@@ -392,6 +394,8 @@ fn settings(
         variables_max_bytes: config.variables_max_size_bytes,
         locks_min_ttl: config.locks_min_ttl,
         audit: config.audit_file.is_some(),
+        backup_every: config.backup_every,
+        backup_keep: config.backup_keep,
         config_json: config_json(config, &rpc, &http, config.acl_enabled).into(),
         advertise_rpc: rpc,
         advertise_http: http,
@@ -428,11 +432,12 @@ pub fn host_name() -> String {
 pub fn version_text() -> String {
     format!(
         "holdfastd {}\ncommit: {}\nrustc: {}\ntls: rustls with ring, 1.2 and 1.3\nengines: raft\nprotocols: net/rpc over msgpack, \
-         yamux 0, streaming; HTTP/1.1\nentry format: {}\nsnapshot format: {}\n",
+         yamux 0, streaming; HTTP/1.1\nentry format: {}\nsnapshot format: {}\ndata directory format: {}\n",
         env!("CARGO_PKG_VERSION"),
         option_env!("HOLDFAST_COMMIT").unwrap_or("unknown"),
         option_env!("HOLDFAST_RUSTC").unwrap_or("unknown"),
         crate::wire::entry::ENTRY_VERSION,
         crate::state::snapshot::SNAPSHOT_VERSION,
+        super::format::DATA_FORMAT,
     )
 }

@@ -1,6 +1,7 @@
 //! The data directory of a server: who may use it, and what it held when the process began.
 //!
 //! ```text
+//! <data_dir>/format                  the version of all this
 //! <data_dir>/lock                    held while a process uses the directory
 //! <data_dir>/raft/                   the log
 //! <data_dir>/snapshots/              the newest two snapshots
@@ -15,6 +16,7 @@ use rustix::io::Errno;
 
 use crate::base::id::{Index, Term};
 use crate::consensus::{Recovered, SnapshotMeta};
+use crate::edge::format;
 use crate::edge::log_store::{RaftEngineLog, make_folder};
 use crate::edge::snapshots::{self, SnapshotFiles};
 use crate::state::State;
@@ -39,10 +41,12 @@ impl DataDir {
     /// A newest snapshot that is damaged is set aside for the one before, when the log reaches back to that.
     ///
     /// # Errors
-    /// Another process uses it, a disk that fails, or damage that cannot be helped: says which file, and where.
+    /// Another process uses it, it is of a later format, a disk that fails, or damage that cannot be helped: says which file, and where.
     pub fn open(path: &Path) -> Result<DataDir, String> {
         make_folder(path)?;
+        format::check(path)?;
         let lock = DataDirLock::take(path)?;
+        format::check_and_mark(path)?;
         let snapshots = SnapshotFiles::open(path)?;
         let mut log = RaftEngineLog::open(path)?;
         let mut warnings = Vec::new();
@@ -173,6 +177,18 @@ mod tests {
         let folder = filled(10);
         assert_eq!(found(folder.path()), Ok((20, 10, 0)));
         assert_eq!(DataDir::open(folder.path()).unwrap().recovered.hard_state.commit, Index(29));
+    }
+
+    // R6.18: without a service manager too.
+    #[test]
+    fn a_folder_that_is_made_is_its_owners_alone() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("above/data");
+        DataDir::open(&path).unwrap();
+        for made in [&path, &path.join("raft"), &path.join("snapshots")] {
+            assert_eq!(fs::metadata(made).unwrap().permissions().mode() & 0o777, 0o700, "{}", made.display());
+        }
     }
 
     // Reliability goal 15

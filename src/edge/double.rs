@@ -168,6 +168,7 @@ impl RigParts {
             reloader: None,
             expiry: Expiry::default(),
             bootstrap_reset: None,
+            backups: None,
             post,
         };
         let channels = Channels { told, notices: crossbeam_channel::never(), log_lines: crossbeam_channel::never() };

@@ -20,6 +20,7 @@ use crate::consensus::Notice;
 use crate::server::port::{ClusterFile, Input, Listener, LogLine};
 
 use super::audit::Audit;
+use super::backup_folder::BackupFolder;
 use super::bootstrap_reset::BootstrapReset;
 use super::certificates::Expiry;
 use super::clock::SystemClock;
@@ -106,6 +107,8 @@ pub struct Hands {
     pub logs: Option<Logs>,
     /// The audit log, where there is one.
     pub audit: Option<Audit>,
+    /// The folder of backups; `None`: none can be taken.
+    pub backups: Option<BackupFolder>,
     /// The service manager.
     pub notifier: Notifier,
     /// Signing keys; `None`: none can be made.
@@ -391,6 +394,7 @@ impl<M: Machine> EventLoop<M> {
                 self.timers.set(self.clock.now() + SIGNING_KEY_RETRY, Alarm::SigningKey);
             }
             Told::Reloaded(result) => self.end_reload(result),
+            Told::BackedUp(report) => self.feed(Input::BackedUp(*report)),
             other => self.hear_for_cluster(other),
         }
     }

@@ -36,9 +36,14 @@ impl DiskSpace {
 
     /// Bytes that this process may still write. The file system has them in memory.
     fn free_bytes(&self) -> Option<u64> {
-        let found = rustix::fs::statvfs(&self.path).ok()?;
-        Some(found.f_bavail.saturating_mul(found.f_frsize))
+        free_bytes(&self.path)
     }
+}
+
+/// Bytes that this process may still write on the file system of a folder; `None` when it cannot be told.
+pub(super) fn free_bytes(path: &Path) -> Option<u64> {
+    let found = rustix::fs::statvfs(path).ok()?;
+    Some(found.f_bavail.saturating_mul(found.f_frsize))
 }
 
 impl<M: Machine> EventLoop<M> {

@@ -7,7 +7,7 @@ use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use super::entropy;
+use super::{entropy, format};
 
 /// The file with the server's id.
 const SERVER_ID_FILE: &str = "server-id";
@@ -26,12 +26,11 @@ impl DataFolder {
     /// Opens a folder, or makes it with all that lead to it.
     ///
     /// # Errors
-    /// A sentence that names the path, when it cannot be made.
+    /// A sentence that names the path, when it cannot be made, or is of a later format than this build knows.
     pub fn open(path: &Path) -> Result<DataFolder, String> {
-        match make_private_folder(path) {
-            Ok(()) => Ok(DataFolder { path: path.to_owned(), temporary: false }),
-            Err(error) => Err(format!("data_dir {}: {error}", path.display())),
-        }
+        make_private_folder(path).map_err(|error| format!("data_dir {}: {error}", path.display()))?;
+        format::check(path)?;
+        Ok(DataFolder { path: path.to_owned(), temporary: false })
     }
 
     /// A new folder among the system's temporary ones; it is removed with the value.

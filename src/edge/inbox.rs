@@ -13,6 +13,7 @@ use mio::{Registry, Token, Waker};
 use crate::api::identity::Signer;
 use crate::api::seal::Sealer;
 use crate::base::id::CallId;
+use crate::server::backups::BackupReport;
 use crate::server::port::JobOutcome;
 use crate::state::State;
 use crate::wire::raft::KeyFile;
@@ -108,6 +109,8 @@ pub enum Told {
         /// What it holds.
         result: Result<Arc<State>, String>,
     },
+    /// What became of a wish for a backup.
+    BackedUp(Box<BackupReport>),
     /// The configuration was read again, or all that is wrong with it, a line each.
     Reloaded(Result<Box<Reloaded>, Vec<String>>),
 }

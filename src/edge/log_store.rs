@@ -15,6 +15,7 @@ use raft_engine::{Command, Config, Engine, LogBatch, MessageExt, ReadableSize, R
 use crate::base::id::{Index, Term};
 use crate::consensus::log::{from_raft, to_raft};
 use crate::consensus::{HardState, Log, LogEntry, Persist};
+use crate::edge::files::make_private_folder;
 use crate::edge::log_files::{LogFiles, Stamp};
 
 /// raft-engine keeps many groups in one log; this daemon has one.
@@ -213,9 +214,9 @@ pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it panicked").to_owned()
 }
 
-/// Makes a folder and what is above it, if they are missing.
+/// Makes a folder and what is above it, if they are missing: for their owner only, whatever the umask.
 pub(crate) fn make_folder(folder: &Path) -> Result<(), String> {
-    fs::create_dir_all(folder).map_err(|e| format!("making the folder {}: {e}", folder.display()))
+    make_private_folder(folder).map_err(|e| format!("making the folder {}: {e}", folder.display()))
 }
 
 /// Syncs a folder, so that the names in it last.

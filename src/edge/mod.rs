@@ -5,6 +5,7 @@
 
 mod any_name;
 mod audit;
+pub mod backup_folder;
 pub mod bootstrap_reset;
 pub mod certificates;
 pub mod clock;
@@ -24,6 +25,7 @@ pub mod event_loop;
 pub mod facts;
 pub mod file_worker;
 pub mod files;
+pub mod format;
 pub mod handler_pool;
 pub mod inbox;
 pub mod keyring;

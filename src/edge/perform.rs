@@ -1,6 +1,7 @@
 //! The loop's work beside sockets: each output that is not about bytes, and what other threads answer to it.
 
 use crate::base::time::Clock;
+use crate::server::backups::BackupReport;
 use crate::server::port::{Input, Output};
 
 use super::event_loop::{Alarm, EventLoop};
@@ -28,6 +29,16 @@ impl<M: Machine> EventLoop<M> {
             Output::Audit(line) => {
                 if let Some(audit) = &self.hands.audit {
                     audit.line(line);
+                }
+            }
+            Output::Backup(wish) => {
+                let started = match &self.hands.backups {
+                    Some(backups) => backups.start(wish, &self.hands.post),
+                    None => Err("there is no folder for backups".to_owned()),
+                };
+                if let Err(error) = started {
+                    let report = BackupReport { error: Some(error), ..BackupReport::default() };
+                    self.follow_ups.push_back(Input::BackedUp(report));
                 }
             }
             Output::MakeSigningKey { key_id, fresh } => self.fetch_signing_key(key_id, fresh),

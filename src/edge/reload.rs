@@ -113,6 +113,8 @@ impl Reloader {
             http_max_conns_per_client: new.config.http_max_conns_per_client,
             proxy_protocol_from: new.config.proxy_protocol_from.clone(),
             dial_tls: new.tls.dial.clone(),
+            backup_every: new.config.backup_every,
+            backup_keep: new.config.backup_keep,
         };
         // What can change while running is made equal; a difference that is left needs a restart.
         let mut rest = self.in_force.config.clone();
@@ -121,6 +123,8 @@ impl Reloader {
         rest.rpc_max_conns_per_client = new.config.rpc_max_conns_per_client;
         rest.http_max_conns_per_client = new.config.http_max_conns_per_client;
         rest.proxy_protocol_from.clone_from(&new.config.proxy_protocol_from);
+        rest.backup_every = new.config.backup_every;
+        rest.backup_keep = new.config.backup_keep;
         let needs_restart = rest != new.config;
         self.in_force.config = rest;
         self.in_force.tls = new.tls;

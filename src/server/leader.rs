@@ -86,6 +86,7 @@ impl Server {
             self.end_all_sending();
         }
         self.end_handing_over(now);
+        self.backups_lead(now);
         if !self.is_alone() {
             self.refresh_servers(now);
         }
@@ -118,6 +119,7 @@ impl Server {
         }
         self.leader.has_keys = true;
         self.ctx.is_leader = self.leader.known.is_self;
+        self.backups_lead(now);
         self.say_ready();
         self.say_status();
         self.retry_held(now);

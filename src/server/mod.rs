@@ -6,6 +6,7 @@
 pub mod admit;
 mod answers;
 mod audit;
+pub mod backups;
 mod calls;
 mod cluster_port;
 mod dials;
@@ -63,6 +64,7 @@ use crate::state::State;
 use crate::state::watch::Touched;
 
 use self::admit::{LogLimiter, Places};
+use self::backups::Backups;
 use self::calls::Call;
 use self::dials::Dials;
 use self::events::EventBuffer;
@@ -141,6 +143,7 @@ pub struct Server {
     // What operators do.
     keys: Keys,
     restore: Option<Restore>,
+    backups: Backups,
     // Other servers.
     dials: Dials,
     peers: Peers,
@@ -266,6 +269,7 @@ impl Server {
             session_ends: SessionEnds::default(),
             keys: Keys::default(),
             restore: None,
+            backups: Backups::new(settings.backup_every, settings.backup_keep),
             dials: Dials::default(),
             peers: Peers::new(&settings, now, wall),
             forwarding: Forwarding::new(&settings),
@@ -299,6 +303,7 @@ impl Server {
             Input::SnapshotWhole { ticket, result } => self.on_snapshot_whole(now, ticket, result),
             Input::KeyFiles(files) => self.on_key_files(now, files),
             Input::KeyKept { key_id, error } => self.on_key_kept(now, &key_id, error),
+            Input::BackedUp(report) => self.on_backed_up(now, &report),
             Input::Ran { job, outcome } => self.on_ran(now, job, outcome),
             Input::Notices(notices) => self.on_notices(now, notices),
             Input::NotEnqueued { id } => self.on_not_enqueued(now, id),
@@ -346,6 +351,7 @@ impl Server {
             self.session_ends.next(),
             self.peers.next(),
             self.forwarding.next(),
+            self.backups.next(),
             self.draining,
             self.handing_over,
         ];
@@ -474,6 +480,7 @@ impl Server {
         self.on_peers_due(now);
         self.end_handing_over(now);
         self.on_forwarding_due(now);
+        self.on_backups_due(now);
         self.step_wakes(now);
         self.step_fanouts(now);
         self.step_telling(now);
@@ -486,6 +493,7 @@ impl Server {
         self.rpc_places.set_limit(reload.rpc_max_conns_per_client);
         self.http_places.set_limit(reload.http_max_conns_per_client);
         self.settings.proxy_protocol_from = reload.proxy_protocol_from;
+        self.backups.set(now, reload.backup_every, reload.backup_keep);
         self.recheck_links(now, reload.tls_changed);
     }
 
@@ -498,6 +506,7 @@ impl Server {
             // Whoever is served here is served by the next leader first.
             self.handing_over = Some(now + self.settings.election_timeout * 2);
             self.say_leaving(now);
+            self.backups_lead(now);
             return;
         }
         self.begin_drain(now);
@@ -521,6 +530,7 @@ impl Server {
     fn begin_drain(&mut self, now: Instant) {
         self.log(Level::Info, "closing server RPC connection: draining".to_owned());
         self.draining = Some(now + self.settings.drain_timeout);
+        self.backups_lead(now);
         self.output(Output::StopAccepting);
         // What is answered from now on says that its connection ends.
         self.drain_http(now);
@@ -599,6 +609,7 @@ impl Server {
             self.metrics.set(id, value as f64);
         }
         self.metrics.set(Id::RaftApplied, state.index().0 as f64);
+        self.backup_gauges();
         self.metrics.set(Id::RaftTerm, self.leader.known.term.0 as f64);
     }
 

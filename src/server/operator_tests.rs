@@ -122,6 +122,8 @@ pub(super) fn settings() -> Settings {
         variables_max_bytes: 64 << 10,
         locks_min_ttl: Duration::from_secs(10),
         audit: false,
+        backup_every: Duration::ZERO,
+        backup_keep: 1,
         config_json: "{}".into(),
         version: "test".to_owned(),
     }

@@ -23,6 +23,7 @@ use crate::wire::raft::KeyFile;
 
 pub use super::cluster_port::ClusterOutput;
 
+use super::backups::{BackupReport, BackupWish};
 use super::keyring::Batch;
 use super::restore::Unpacked;
 
@@ -111,6 +112,8 @@ pub enum Input<'a> {
         /// A sentence that names the file, when it failed.
         error: Option<String>,
     },
+    /// What became of [`Output::Backup`].
+    BackedUp(BackupReport),
     /// A job has run.
     Ran {
         /// Which.
@@ -183,6 +186,10 @@ pub struct Reload {
     pub proxy_protocol_from: Vec<Network>,
     /// How servers are dialled: with TLS when it is set.
     pub dial_tls: Option<TlsClient>,
+    /// Time between two backups; zero: none are taken.
+    pub backup_every: Duration,
+    /// Good backups that are kept.
+    pub backup_keep: usize,
 }
 
 /// What the edge reads of the process.
@@ -342,6 +349,8 @@ pub enum Output {
     },
     /// Write a line to the audit log.
     Audit(String),
+    /// Look through the folder of backups, or take one; answer with [`Input::BackedUp`].
+    Backup(BackupWish),
     /// Read the configuration again, as for SIGHUP.
     Reload,
     /// Write a line to the log.
@@ -472,6 +481,10 @@ pub struct Settings {
     pub locks_min_ttl: Duration,
     /// Whether [`Output::Audit`] is wanted.
     pub audit: bool,
+    /// Time between two backups; zero: none are taken.
+    pub backup_every: Duration,
+    /// Good backups that are kept.
+    pub backup_keep: usize,
     /// The configuration in force, without secrets, as JSON.
     pub config_json: Arc<str>,
     /// What `--version` prints, for Status and metrics.

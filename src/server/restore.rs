@@ -18,7 +18,7 @@ use crate::base::slab::Key;
 use crate::base::time::Instant;
 use crate::consensus::Resolution;
 use crate::state::ApplyResult;
-use crate::wire::archive::{self, MAX_ARCHIVE_BYTES};
+use crate::wire::archive::{self, MAX_ARCHIVE_BYTES, Meta};
 use crate::wire::class::NO_LEADER;
 use crate::wire::entry::Command;
 use crate::wire::entry::restore::{RestoreBegin, RestoreChunk, RestoreEnd};
@@ -84,17 +84,28 @@ impl fmt::Debug for Unpacked {
     }
 }
 
+/// Reads an archive and the state in it to their ends, as a restore does: what it is of, and the state's bytes.
+///
+/// # Errors
+/// Why it cannot be restored.
+pub fn look_through(bytes: &[u8]) -> Result<(Meta, Vec<u8>), String> {
+    if bytes.len() > MAX_ARCHIVE_BYTES {
+        return Err(format!("snapshot is larger than {MAX_ARCHIVE_BYTES} bytes"));
+    }
+    let (meta, state) = archive::read(bytes).map_err(|error| error.to_string())?;
+    let read = crate::state::snapshot::read(&state).map_err(|error| error.to_string())?;
+    if read.index().0 != meta.index {
+        return Err(format!("state is of index {}, not {}", read.index(), meta.index));
+    }
+    Ok((meta, state))
+}
+
 /// Unpacks an archive, and reads the state in it to its end.
 ///
 /// # Errors
 /// Why it cannot be restored, as the caller is told.
 pub(super) fn unpack(bytes: &[u8]) -> Result<Unpacked, String> {
-    let wrong = |error: &dyn fmt::Display| format!("{RESTORE_FAILED}{error}");
-    let (meta, state) = archive::read(bytes).map_err(|error| wrong(&error))?;
-    let read = crate::state::snapshot::read(&state).map_err(|error| wrong(&error))?;
-    if read.index().0 != meta.index {
-        return Err(wrong(&format!("state is of index {}, not {}", read.index(), meta.index)));
-    }
+    let (_, state) = look_through(bytes).map_err(|error| format!("{RESTORE_FAILED}{error}"))?;
     let mut sha256 = [0; 32];
     sha256.copy_from_slice(digest(&SHA256, &state).as_ref());
     Ok(Unpacked { state, sha256 })

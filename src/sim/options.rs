@@ -274,6 +274,8 @@ impl Options {
             variables_max_bytes: 64 << 10,
             locks_min_ttl: Duration::from_secs(2),
             audit: false,
+            backup_every: Duration::ZERO,
+            backup_keep: 1,
             config_json: "{}".into(),
             seed: self.seed.wrapping_mul(31).wrapping_add(life as u64),
             version: "sim".to_owned(),

@@ -240,6 +240,8 @@ impl Process {
                 ground.trace.bytes(text.as_bytes());
                 ground.note(&text);
             }
+            // None are taken: a simulated server is given no interval.
+            Output::Backup(_) => {}
             Output::Audit(line) => ground.trace.bytes(line.as_bytes()),
             Output::Reload => ground.trace.step("reload", &[]),
             Output::Monitor(_) => ground.trace.step("monitor", &[]),

@@ -163,6 +163,8 @@ fn settings() -> Settings {
         locks_min_ttl: Duration::from_secs(10),
         entropy: holdfast::api::secrets::Entropy([7; 32]),
         audit: false,
+        backup_every: Duration::ZERO,
+        backup_keep: 1,
         config_json: "{}".into(),
         rpc_max_conns_per_client: 26,
         http_max_conns_per_client: 26,

@@ -7,8 +7,8 @@ use std::io::Read;
 use std::time::Duration;
 
 use super::http_stream::BLOCKED_MAX;
-use super::operator_tests::{Rig, settings};
 use super::port::{Input, Settings};
+use super::rig::{Rig, settings};
 use crate::base::id::ConnId;
 use crate::base::metric::Id;
 use crate::state::State;

@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::operator_tests::{Log, Rig, settings};
 use super::port::Input;
+use super::rig::{Log, Rig, settings};
 use crate::base::id::{ConnId, Index, ReplicaId, Term};
 use crate::base::metric::Id;
 use crate::base::time::Instant;

@@ -34,6 +34,8 @@ mod parking;
 mod peers;
 pub mod port;
 pub mod restore;
+#[cfg(test)]
+mod rig;
 pub mod route;
 pub mod run;
 #[cfg(test)]

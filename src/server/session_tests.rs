@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
-use super::operator_tests::Rig;
 use super::port::Input;
+use super::rig::Rig;
 use crate::base::id::{ConnId, ReplicaId, Term};
 use crate::base::metric::Id;
 use crate::consensus::{Leadership, Notice};
@@ -94,7 +94,7 @@ fn a_write_that_comes_again_is_answered_byte_for_byte() {
 // R2.24: what a handler would refuse by now was done all the same.
 #[test]
 fn a_write_whose_handler_looks_at_the_state_is_answered_from_the_session() {
-    let mut settings = super::operator_tests::settings();
+    let mut settings = super::rig::settings();
     settings.acl_enabled = true;
     let mut rig = Rig::with(settings, crate::state::State::new(), Default::default());
     let bootstrap = write().to_bytes();
@@ -150,15 +150,15 @@ fn errors_about_sessions_say_their_class() {
 fn a_stamped_write_outlives_the_loss_of_leadership() {
     let mut rig = Rig::new();
     let session = open(&mut rig, Duration::ZERO);
-    rig.log = super::operator_tests::Log::Loses;
+    rig.log = super::rig::Log::Loses;
     let conn = rig.call("Variables.Apply", &stamped(&session, 1, &set("a", "one")));
     assert!(rig.heard(conn).is_empty());
-    rig.log = super::operator_tests::Log::Applies;
+    rig.log = super::rig::Log::Applies;
     rig.wait(Duration::from_millis(400));
     let reply = rig.answer::<Raw>(conn);
     assert!(reply.is_ok(), "{reply:?}");
 
-    rig.log = super::operator_tests::Log::Loses;
+    rig.log = super::rig::Log::Loses;
     let conn = rig.call("Variables.Apply", &stamped(&session, 2, &set("a", "two")));
     let nobody = Leadership { term: Term(4), leader: None::<ReplicaId>, is_self: false, ready: false };
     rig.feed(Input::Notices(vec![Notice::Leadership(nobody)]));

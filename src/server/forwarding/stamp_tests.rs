@@ -9,7 +9,7 @@ use super::tests::{SECOND, THIRD, answer, connect, follow, in_flight, lose, stam
 use super::{Forwarding, Purpose};
 use crate::base::metric::Id;
 use crate::server::calls::Phase;
-use crate::server::operator_tests::Rig;
+use crate::server::rig::Rig;
 use crate::wire::body::operator::SchedulerConfiguration;
 use crate::wire::body::query::WriteMeta;
 use crate::wire::body::session::{SessionKey, SessionReply, WriteStamp};

@@ -14,10 +14,10 @@ use crate::base::network::Network;
 use crate::base::time::Instant;
 use crate::base::time::WallTime;
 use crate::server::Server;
-use crate::server::operator_tests::settings;
 use crate::server::port::Input;
 use crate::server::port::Listener;
 use crate::server::port::Output;
+use crate::server::rig::settings;
 use crate::state::State;
 
 /// TCP over IPv4, from 192.0.2.7:8080.

@@ -11,8 +11,8 @@ use crate::base::id::{ConnId, ReplicaId};
 use crate::base::rng::Rng;
 use crate::base::time::{Instant, WallTime};
 use crate::consensus::Membership;
-use crate::server::operator_tests::settings;
 use crate::server::port::{ClusterFile, Settings, cluster_id_of};
+use crate::server::rig::settings;
 use crate::wire::raft::RaftFrame;
 
 /// One server: its machine, while it runs, and its disk.

@@ -22,8 +22,8 @@ use crate::consensus::{
     self, HardState, Limits, LogEntry, Notice, Persist, Proposal, Recovered, Replica, SnapshotMeta,
 };
 use crate::server::Server;
-use crate::server::operator_tests::{pkcs8, settings};
 use crate::server::port::{ClusterOutput, Input, Listener, Output, Settings};
+use crate::server::rig::{pkcs8, settings};
 use crate::server::run::run_job;
 use crate::state::{State, snapshot};
 use crate::wire::entry::Command;

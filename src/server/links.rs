@@ -1,4 +1,6 @@
 //! Connections: driven, counted, and taken apart when they end. Who is let in is in `entrance`.
+//!
+//! One file over five hundred lines: every kind of thing that a connection can be busy with is let go of in one place.
 
 mod entrance;
 #[cfg(test)]

@@ -2,6 +2,8 @@
 //!
 //! One value of [`Server`] holds all that the loop thread knows. It never blocks, reads no clock and touches no
 //! socket: `handle_input`, then `poll_output` until `None`, then sleep until `poll_timeout`.
+//!
+//! One file over five hundred lines: the fields, and the one list of what comes in and where it goes.
 
 pub mod admit;
 mod answers;

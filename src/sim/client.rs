@@ -1,5 +1,7 @@
 //! One simulated client: a connection, dialled again whenever it is lost, and lanes that ask one thing after another
 //! on it. Answers the server's calls when it is a node. What it does with event streams is in `subscriber.rs`.
+//!
+//! One file over five hundred lines: a client is one state machine, and its lanes share a connection.
 
 use std::time::Duration;
 

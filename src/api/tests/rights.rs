@@ -1,4 +1,6 @@
 //! Who may call what: every method of the table, for every kind of caller.
+//!
+//! One file over five hundred lines: it is one table, a row a method.
 
 use super::super::access::{Identity, identify};
 use super::super::methods::{METHODS, STREAMING};

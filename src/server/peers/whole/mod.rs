@@ -1,4 +1,6 @@
 //! Whole servers with their replicas, in one thread and virtual time: bytes between them, disks of memory.
+//!
+//! One file over five hundred lines: the world, which the tests beside it share.
 
 #![allow(clippy::unwrap_used)]
 

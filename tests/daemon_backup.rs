@@ -169,7 +169,7 @@ fn a_folder_that_is_missing_is_told_and_harms_nothing_until_it_is_there() {
 fn a_backup_and_the_key_ring_make_a_new_server_of_the_same_state() {
     let daemon = Daemon::start("[backup]\nevery = \"1s\"").with_keys();
     daemon.holdfast(&["var", "put", "app/db", "password=s3cret"]).ok();
-    let index = daemon.holdfast(&["--json", "var", "get", "app/db"]).json()["ModifyIndex"].as_u64().unwrap();
+    let index = daemon.holdfast(&["--json", "var", "get", "app/db"]).json()["modify_index"].as_u64().unwrap();
     let backup = until_backup_of(&daemon, &folder(&daemon.setup), index);
     let fresh = Setup::new("");
     let (ring, copy) = (daemon.setup.data_dir().join("keyring"), fresh.data_dir().join("keyring"));
@@ -188,7 +188,7 @@ fn a_backup_and_the_key_ring_make_a_new_server_of_the_same_state() {
         let ran = restored.holdfast(&["--json", "var", "get", "app/db"]);
         (ran.status == Some(0)).then(|| serde_json::from_str::<Value>(&ran.out).unwrap())
     });
-    assert_eq!(read["Items"]["password"], "s3cret");
+    assert_eq!(read["items"]["password"], "s3cret");
     restored.holdfast(&["var", "put", "app/other", "k=v"]).ok();
 
     // Without the keys there is everything but the items.

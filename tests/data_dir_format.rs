@@ -46,11 +46,11 @@ fn holds_everything(daemon: &Daemon, token: &str) {
         let ran = daemon.holdfast_as(token, &["--json", "var", "get", "app/in-snapshot"]);
         (ran.status == Some(0)).then(|| serde_json::from_str::<Value>(&ran.out).unwrap())
     });
-    assert_eq!(first["Items"], json!({ "user": "alice", "password": "in the snapshot" }));
+    assert_eq!(first["items"], json!({ "user": "alice", "password": "in the snapshot" }));
     let second = get(daemon, token, &["var", "get", "app/in-log"]);
-    assert_eq!(second["Items"]["password"], "in the log");
-    let third = get(daemon, token, &["var", "get", "-n", "team", "app/of-team"]);
-    assert_eq!(third["Items"]["k"], "v");
+    assert_eq!(second["items"]["password"], "in the log");
+    let third = get(daemon, token, &["var", "get", "--namespace", "team", "app/of-team"]);
+    assert_eq!(third["items"]["k"], "v");
     let locks = get(daemon, token, &["var", "lock", "ls"]);
     assert!(locks.to_string().contains("app/locked"), "{locks}");
     let names = get(daemon, token, &["namespace", "list"]).to_string();
@@ -82,7 +82,7 @@ fn what_earlier_versions_wrote_is_read() {
         // And what this one wrote beside it.
         let daemon = daemon.killed_and_again();
         holds_everything(&daemon, &token);
-        assert_eq!(get(&daemon, &token, &["var", "get", "app/new"])["Items"]["k"], "v");
+        assert_eq!(get(&daemon, &token, &["var", "get", "app/new"])["items"]["k"], "v");
     }
 }
 

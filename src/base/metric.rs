@@ -155,13 +155,13 @@ metrics! {
     BackupFailed: Counter "holdfast.backup.failed" "holdfast_backup_failures_total" None,
         "Times that a backup could not be taken, or the folder of backups could not be looked through.";
     BackupAge: Gauge "holdfast.backup.age" "holdfast_backup_age_seconds" None,
-        "Seconds by the calendar since the newest good backup was taken; 0 without one and where the server does not lead.";
+        "Seconds by the calendar since the newest good backup was taken; 0 without one, and on any but the leader.";
     BackupSize: Gauge "holdfast.backup.size" "holdfast_backup_size_bytes" None,
-        "Size of that backup, bytes; 0 without one and where the server does not lead.";
+        "Size of that backup, bytes; 0 without one, and on any but the leader.";
     BackupKept: Gauge "holdfast.backup.kept" "holdfast_backups" None,
-        "Good backups in the folder, as they were last read back; 0 on a server that does not lead.";
+        "Good backups in the folder, as they were last read back; 0 on any but the leader.";
     BackupDamaged: Gauge "holdfast.backup.damaged" "holdfast_backups_damaged" None,
-        "Damaged backups in the folder, as they were last read back; 0 on a server that does not lead.";
+        "Damaged backups in the folder, as they were last read back; 0 on any but the leader.";
     Connections: Gauge "holdfast.connections" "holdfast_connections" Some("protocol"),
         "Open connections by what they speak.";
     Streams: Gauge "holdfast.streams" "holdfast_streams" None,

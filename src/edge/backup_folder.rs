@@ -2,8 +2,8 @@
 //! their own (R8.16).
 //!
 //! A file is written under another name, synced, renamed, and its folder synced; then it is read back and looked
-//! through as a restore would, and only then is it one. Files that do not bear our names are never touched, and a good one is
-//! removed only for being older than as many good ones as are kept. When, the server machine says.
+//! through as a restore would, and only then is it one. Files that do not bear our names are never touched, and a good
+//! one is removed only for being older than as many good ones as are kept. When, the server machine says.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};

@@ -1,8 +1,8 @@
 //! When a backup is taken: on the leader, each time that the newest good one is old enough (R8.16).
 //!
 //! Decides only, from who leads, what time it is and what was found in the folder. Files are the edge's: it answers
-//! each [`BackupWish`] with a [`BackupReport`], and there is one wish at a time. A server that begins to lead looks at its
-//! own folder first. Backups and their ages are gauges of the leader alone.
+//! each [`BackupWish`] with a [`BackupReport`], and there is one wish at a time. A server that begins to lead looks at
+//! its own folder first. Backups and their ages are gauges of the leader alone.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -72,8 +72,9 @@ fn owner(dir: &Path, uid: u32, mode: u32) -> Finding {
             let detail = format!("{name}, of user {uid}, mode {mode:03o}: more than its owner may write there");
             Finding::fail("data_dir", detail, format!("chmod 0700 {name}"))
         }
-        _ if mode & 0o055 != 0 => {
-            let detail = format!("{name}, of user {uid}, mode {mode:03o}: more than its owner may look into it");
+        // Its group may list it: the package makes it so, and what is in it is closed to the group.
+        _ if mode & 0o005 != 0 => {
+            let detail = format!("{name}, of user {uid}, mode {mode:03o}: everybody may look into it");
             Finding::warn("data_dir", detail, format!("chmod 0700 {name}"))
         }
         _ => Finding::ok("data_dir", format!("{name}, of user {uid}, mode {mode:03o}")),
@@ -185,8 +186,9 @@ mod tests {
     }
 
     #[test]
-    fn the_folder_is_its_owners_alone() {
-        for (mode, verdict) in [(0o700, Verdict::Ok), (0o750, Verdict::Warn), (0o777, Verdict::Fail)] {
+    fn the_folder_is_closed_to_others() {
+        let verdicts = [(0o700, Verdict::Ok), (0o750, Verdict::Ok), (0o755, Verdict::Warn), (0o770, Verdict::Fail)];
+        for (mode, verdict) in verdicts {
             assert_eq!(owner(Path::new("/data"), 7, mode).verdict, verdict, "{mode:o}");
         }
         assert_eq!(missing(Path::new("/tmp/data-that-is-not-there")).verdict, Verdict::Note);

@@ -189,6 +189,32 @@ fn alerts_and_dashboard_ask_for_metrics_that_there_are() {
     assert_eq!(ids.len(), panels.len(), "panels with an id of their own each");
 }
 
+/// The numbers that a page lists under EXIT STATUS.
+fn statuses(path: &str) -> BTreeSet<u8> {
+    let page = read(path);
+    let section = page.split("\n.Sh EXIT STATUS\n").nth(1).unwrap().split("\n.Sh ").next().unwrap().to_owned();
+    section.lines().filter_map(|line| line.strip_prefix(".It ")).map(|number| number.parse().unwrap()).collect()
+}
+
+// R6.23
+#[test]
+fn the_pages_have_the_exit_statuses() {
+    use holdfast::cli::Exit;
+    use holdfast::edge::daemon;
+    let of_daemon = BTreeSet::from([daemon::STOPPED, daemon::BAD_CONFIGURATION, daemon::NO_START, daemon::LOST]);
+    assert_eq!(statuses("man/holdfastd.8"), of_daemon);
+    let of_client = [
+        Exit::Done,
+        Exit::Failed,
+        Exit::Usage,
+        Exit::Unreachable,
+        Exit::OutcomeUnknown,
+        Exit::NotLocked,
+        Exit::LockLost,
+    ];
+    assert_eq!(statuses("man/holdfast.1"), of_client.iter().map(|exit| exit.status()).collect());
+}
+
 const PROTOCOL: &str = "man/holdfast-protocol.7";
 
 /// What stands in the page between this heading and the next of its kind or higher.

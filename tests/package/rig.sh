@@ -55,12 +55,23 @@ fresh_root() {
 # --- machines: systemd as the first process of a container -----------------------------------------------------------
 
 machines=()
+# Several machines in one control group see each other's services, and take them apart: each is born in one of its own.
+own_group() {
+    local tree
+    for tree in /sys/fs/cgroup/systemd /sys/fs/cgroup/unified /sys/fs/cgroup; do
+        if [ -w "$tree/cgroup.procs" ] && mkdir -p "$tree/holdfast-test-$1" 2>/dev/null; then
+            echo "$BASHPID" >"$tree/holdfast-test-$1/cgroup.procs" 2>/dev/null
+        fi
+    done
+}
 # boot NAME FOLDER [OPTIONS OF systemd-nspawn]: starts a machine with a network of its own; inside_NAME is its first process.
 boot() {
     local name=$1 folder=$2 leader
     shift 2
-    systemd-nspawn --quiet --directory="$folder" --machine="$name" --register=no --keep-unit --console=pipe --boot "$@" \
-        </dev/null >"$cache/$name.console" 2>&1 &
+    (
+        own_group "$name"
+        exec systemd-nspawn --quiet --directory="$folder" --machine="$name" --register=no --keep-unit --console=pipe --boot "$@"
+    ) </dev/null >"$cache/$name.console" 2>&1 &
     machines+=("$!")
     local parent=$!
     await 20 pgrep -P "$parent" || return 1
